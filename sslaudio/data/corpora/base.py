@@ -1,0 +1,35 @@
+"""What every corpus importer returns: one :class:`Clip` a sound, with what its publisher says of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "validation", "test", "noise")
+"""Names a clip's ``split`` may have; ``noise`` is background noise that is nobody's clip."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sound of a corpus in its published layout.
+
+    A field that the corpus does not tell is None (``labels``: empty) and is left out of
+    the shard's JSON.
+    """
+
+    path: Path
+    """The file itself."""
+    source: str
+    """Path relative to the corpus's root, with forward slashes."""
+    label: str | None = None
+    """Published display name of the one class; None where unlabelled or multi-label."""
+    labels: tuple[str, ...] = ()
+    """Published display names where a clip has several classes."""
+    split: str | None = None
+    """One of :data:`SPLITS`."""
+    fold: int | None = None
+    """Published cross-validation fold."""
+    recording: str | None = None
+    """Id that clips cut from one recording share (Freesound, YouTube or source id)."""
+    speaker: str | None = None
+    """Who speaks."""
+    licence: str | None = None
+    """Licence of this clip where the corpus tells it clip by clip or as a whole."""
