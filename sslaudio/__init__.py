@@ -1,0 +1,18 @@
+"""Self-supervised pretraining of spectrogram transformers on unlabelled audio."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sslaudio.backbones.encoder import Encoder
+
+
+def load(run: str | Path) -> "Encoder":
+    """The encoder of a RUN or of one of its checkpoints, in eval mode.
+
+    Its call takes waveforms [clips, samples] in [-1, 1], their lengths in samples, and their rate
+    to be checked; it gives embeddings [clips, dim].
+    """
+    from sslaudio.recipe import load_encoder
+
+    return load_encoder(Path(run))

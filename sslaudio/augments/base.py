@@ -1,0 +1,60 @@
+"""What every augment is given: pictures, how many columns are sound, and :class:`Draws`.
+
+An augment plug-in offers a frozen ``Config`` and ``build(config)``, which gives a callable
+
+    augment(pictures [clips bins frames], frames [clips], draws) -> pictures
+
+of the same shape on the same device, batched, with no loop over clips. Pictures are standardised
+to deviation 1, so that 0 is the mean; padded columns are 0 and stay 0.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass
+class Draws:
+    """Random numbers for the clips of one micro-batch, the same however the batch is cut.
+
+    Every draw is made for the whole batch of an optimiser step and the micro-batch takes its own
+    rows, so that two processes, or two accumulated parts, see the numbers that one would.
+    """
+
+    generator: torch.Generator
+    """Seeded from the run's seed and the step; it stands at the same place in every part."""
+    start: int
+    """First clip of this micro-batch in the batch."""
+    clips: int
+    """Clips of this micro-batch."""
+    batch: int
+    """Clips of the batch over all ranks and accumulation."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where the numbers are wanted. They are drawn on the CPU: the same on every machine."""
+
+    def uniform(self, *shape: int) -> Float[Tensor, "clips ..."]:
+        """Numbers in [0, 1): one row of ``shape`` for each clip."""
+        drawn = torch.rand(self.batch, *shape, generator=self.generator)
+        return drawn[self.start : self.start + self.clips].to(self.device)
+
+
+class Augment(Protocol):
+    """Log-mel pictures in, changed log-mel pictures out."""
+
+    def __call__(
+        self,
+        pictures: Float[Tensor, "clips bins frames"],
+        frames: Int[Tensor, " clips"],
+        draws: Draws,
+    ) -> Float[Tensor, "clips bins frames"]:
+        """Change the pictures; the module's docstring says what holds for all."""
+        ...
+
+
+def sounding(frames: Int[Tensor, " clips"], width: int) -> Bool[Tensor, "clips 1 frames"]:
+    """Where the columns of a picture ``width`` frames wide are sound."""
+    columns = torch.arange(width, device=frames.device)
+    return (columns < frames[:, None])[:, None]

@@ -1,0 +1,97 @@
+"""Pictures to patches, and patches to the first tokens."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sslaudio.backbones.base import Grid
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """How pictures of one height are cut: knows patch, stride and height, nothing learned.
+
+    The pad rule: pictures are padded with 0 (the mean) on the right to whole patches, and a
+    picture narrower than one patch to one. Where patches overlap, frames after the last whole
+    patch are left out, as AST does.
+    """
+
+    patch: tuple[int, int]
+    """(bins, frames) of one patch."""
+    stride: tuple[int, int]
+    """(bins, frames) from one patch to the next."""
+    bins: int
+    """Height of the pictures."""
+
+    def __post_init__(self) -> None:
+        if min(self.patch) < 1 or min(self.stride) < 1:
+            raise ValueError(
+                f"backbone.patch is {self.patch} and backbone.stride {self.stride}; "
+                f"all must be at least 1"
+            )
+        if self.patch[0] > self.bins:
+            raise ValueError(
+                f"a patch of {self.patch[0]} bins is higher than the picture: set backbone.patch "
+                f"to at most {self.bins} bins, or raise features.mel_bins"
+            )
+        left = (self.bins - self.patch[0]) % self.stride[0]
+        if left and self.stride[0] >= self.patch[0]:
+            raise ValueError(
+                f"cannot cut {self.bins} mel bins into patches of {self.patch[0]}: {left} left "
+                f"over. Change backbone.patch, or set features.mel_bins to {self.bins - left}"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Patches from the lowest mel band to the highest."""
+        return (self.bins - self.patch[0]) // self.stride[0] + 1
+
+    def columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
+        """Patches in time for clips of so many frames; at least one."""
+        beyond = frames - self.patch[1]
+        if self.stride[1] >= self.patch[1]:
+            beyond = beyond + self.stride[1] - 1
+        return (beyond.div(self.stride[1], rounding_mode="floor") + 1).clamp(min=1)
+
+    def grid(self, frames: int) -> Grid:
+        """Grid of a picture ``frames`` wide."""
+        return Grid(self.rows, int(self.columns(torch.tensor([frames]))))
+
+    def __call__(
+        self, pictures: Float[Tensor, "clips bins frames"]
+    ) -> Float[Tensor, "clips patches values"]:
+        """Cut pictures into patches, row by row: the lowest band's first, early to late.
+
+        ``values`` is ``patch[0] * patch[1]``, bin-major within a patch, as a convolution's weight.
+        """
+        clips, bins, frames = pictures.shape
+        if bins != self.bins:
+            raise ValueError(
+                f"a picture of {bins} mel bins came to a backbone built for {self.bins}; "
+                f"features.mel_bins must be what the weights were trained with"
+            )
+        width = self.patch[1] + (self.grid(frames).columns - 1) * self.stride[1]
+        if width > frames:
+            pictures = nn.functional.pad(pictures, (0, width - frames))
+        cut = pictures.unfold(1, self.patch[0], self.stride[0])
+        cut = cut.unfold(2, self.patch[1], self.stride[1])
+        return cut.reshape(clips, -1, self.patch[0] * self.patch[1])
+
+
+class PatchEmbed(nn.Module):
+    """One linear map of each patch's values; the weight is a convolution's, as weights have it."""
+
+    def __init__(self, cutter: Cutter, dim: int) -> None:
+        super().__init__()
+        self.cutter = cutter
+        self.proj = nn.Conv2d(1, dim, cutter.patch, cutter.stride)
+
+    def forward(
+        self, pictures: Float[Tensor, "clips bins frames"]
+    ) -> Float[Tensor, "clips patches dim"]:
+        """Embed every patch."""
+        return nn.functional.linear(
+            self.cutter(pictures), self.proj.weight.flatten(1), self.proj.bias
+        )

@@ -1,0 +1,67 @@
+"""Mean and deviation of the log-mels of a corpus, over the frames that are sound.
+
+In:  batches of waveforms with lengths, and a front end without statistics.
+Out: :class:`Statistics`, which a run keeps beside its weights.
+
+Peers measure them over augmented and padded batches, so that theirs depend on mixup and on clip
+length (AST's get_norm_stats.py); ours hold for the sound alone.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sslaudio.features.logmel import FrontEnd
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What standardises a log-mel picture."""
+
+    mean: float
+    """Mean log-mel over bins and frames."""
+    std: float
+    """Deviation over bins and frames."""
+    clips: int
+    """Clips that were heard."""
+    frames: int
+    """Frames that were heard; padding is not counted."""
+
+
+def measure(
+    batches: Iterable[tuple[Float[Tensor, "clips samples"], Int[Tensor, " clips"]]],
+    front_end: FrontEnd,
+) -> Statistics:
+    """Mean and deviation over all bins of all unpadded frames, summed in float64.
+
+    Args:
+        batches: waveforms and their lengths in samples.
+        front_end: one without statistics.
+
+    Raises:
+        ValueError: no clip came, or all sound is alike (deviation 0).
+    """
+    total = squares = 0.0
+    clips = frames = 0
+    for waveforms, lengths in batches:
+        mel, columns = front_end(waveforms, lengths)
+        seen = torch.arange(mel.shape[2]) < columns.cpu()[:, None]
+        values = mel.cpu().double().transpose(1, 2)[seen]
+        total += values.sum().item()
+        squares += values.square().sum().item()
+        clips += len(lengths)
+        frames += len(values)
+    count = frames * front_end.config.mel_bins
+    if not count:
+        raise ValueError("no clip to measure statistics on; data.shards must hold training clips")
+    mean = total / count
+    std = max(0.0, squares / count - mean**2) ** 0.5
+    if std < 1e-3:
+        raise ValueError(
+            f"the log-mels of all {clips} clips are alike (deviation {std:.2g}): is it silence? "
+            f"Set features.mean and features.std to go on all the same"
+        )
+    return Statistics(mean, std, clips, frames)

@@ -1,0 +1,216 @@
+"""Masked patch modelling: tell which patch was hidden where, and what was in it.
+
+Source: Gong et al. 2022 (SSAST, arXiv:2110.09784), section 2.3. Where we differ from its code:
+one forward pass and one mask for both losses (it makes two of each); the softmax of InfoNCE runs
+over the candidate patches, as the paper's equation 1 has it (the code's runs over predictions);
+cosine with a temperature instead of raw products; targets normalised patch by patch, so that the
+weight of the squared error is 1 (10 belongs to targets normalised over the dataset).
+
+A flat patch looks like any other flat patch, and a padded one is no sound: neither is a target nor
+a candidate.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from sslaudio.augments.base import Draws
+from sslaudio.backbones.base import Backbone, Tokens
+from sslaudio.objectives.base import View, masked_mean, spread
+from sslaudio.objectives.heads import Predictor
+from sslaudio.objectives.masks import hide
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is hidden and how the answers are judged."""
+
+    mask_share: float = 0.625
+    """Share of a clip's patches to hide. SSAST hides 400 of 512."""
+    mask_shape: Literal["uniform", "columns", "clusters"] = "uniform"
+    """Each patch by itself, whole columns of time, or smooth blobs."""
+    temperature: float = 0.1
+    """Of the cosine between a prediction and the candidate patches."""
+    contrastive_weight: float = 1.0
+    """Weight of InfoNCE in the loss."""
+    error_weight: float = 1.0
+    """Weight of the mean squared error in the loss."""
+    head_dim: int = 256
+    """Hidden width of the two prediction heads."""
+    flat_std: float = 0.1
+    """A patch of the standardised picture with less deviation than this is flat."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_share < 1:
+            raise ValueError(
+                f"objective.mask_share is {self.mask_share:g}; it is the share of patches hidden, "
+                f"between 0 and 1 (SSAST: 0.78)"
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"objective.temperature is {self.temperature:g}; it must be above 0")
+        if min(self.contrastive_weight, self.error_weight) < 0 or not (
+            self.contrastive_weight + self.error_weight
+        ):
+            raise ValueError(
+                f"objective.contrastive_weight is {self.contrastive_weight:g} and error_weight "
+                f"{self.error_weight:g}; neither may be negative, and one must be above 0"
+            )
+
+
+@dataclass
+class Question:
+    """What is asked of the model for a micro-batch."""
+
+    hidden: Bool[Tensor, "clips patches"]
+    """Patches that are replaced."""
+    targets: Float[Tensor, "clips patches values"]
+    """All patches, each normalised to mean 0 and deviation 1."""
+    index: Int[Tensor, "clips asked"]
+    """Hidden patches of each clip, filled up with others to the largest count."""
+    asked: Bool[Tensor, "clips asked"]
+    """Which of ``index`` are hidden, wholly sound and not flat."""
+
+
+class MaskedPatch(nn.Module):
+    """A backbone with the two heads of SSAST."""
+
+    views = 1
+
+    def __init__(self, config: Config, backbone: Backbone) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        values = backbone.patch[0] * backbone.patch[1]
+        self.tell = Predictor(backbone.dim, config.head_dim, values)
+        self.rebuild = Predictor(backbone.dim, config.head_dim, values)
+
+    def forward(self, views: list[View], draws: Draws) -> dict[str, Tensor]:
+        """Loss and parts of a micro-batch; ``views`` holds one view.
+
+        Returns:
+            ``loss`` and its parts ``info_nce`` and ``squared_error``, means over patches, then
+            clips; ``accuracy`` of finding the right patch among ``candidates`` patches, and
+            ``chance``, what guessing would give; ``spread`` of the clips' mean tokens.
+        """
+        (view,) = views
+        question = self.ask(view, draws)
+        tokens = self.backbone(view.pictures, view.frames, hidden=question.hidden)
+        told, rebuilt, targets = self._answers(tokens, question)
+        info_nce, found = contrast(told, targets, question.asked, self.config.temperature)
+        error = masked_mean((rebuilt - targets).square().mean(dim=2), question.asked)
+        candidates = question.asked.sum(dim=1).float()
+        loss = (
+            self.config.contrastive_weight * info_nce.mean()
+            + self.config.error_weight * error.mean()
+        )
+        some = candidates.clamp(min=1)
+        return {
+            "loss": loss,
+            "info_nce": info_nce.mean().detach(),
+            "squared_error": error.mean().detach(),
+            "accuracy": found.sum() / candidates.sum().clamp(min=1),
+            "chance": (candidates > 0).sum() / candidates.sum().clamp(min=1),
+            "candidates": some.mean(),
+            "hidden_share": (question.hidden & tokens.sound).sum() / tokens.sound.sum(),
+            "spread": spread(_mean_token(tokens)),
+        }
+
+    def after_step(self, step: int, steps: int) -> None:
+        """No teacher to move."""
+
+    def ask(self, view: View, draws: Draws) -> Question:
+        """Choose the patches to hide and lay out the targets."""
+        patches = self.backbone.patchify(view.pictures)
+        grid = self.backbone.grid(view.pictures.shape[2])
+        columns = self.backbone.columns(view.frames)
+        place = torch.arange(grid.columns, device=patches.device).repeat(grid.rows)
+        sound = place < columns[:, None]
+        # The last column of a clip may be part padding: hidden like any other, but not asked for.
+        whole = place < (view.frames // self.backbone.patch[1])[:, None]
+        std, mean = torch.std_mean(patches, dim=2, keepdim=True, unbiased=False)
+        can_be_asked = whole & (std[..., 0] >= self.config.flat_std)
+        drawn = draws.uniform(grid.rows * grid.columns)
+        hidden = hide(self.config.mask_shape, self.config.mask_share, sound, grid, drawn)
+        asked = hidden & can_be_asked
+        most = max(1, int(asked.sum(dim=1).max()))
+        index = asked.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        targets = (patches - mean) / std.clamp(min=self.config.flat_std)
+        return Question(hidden, targets, index, asked.gather(1, index))
+
+    def _answers(
+        self, tokens: Tokens, question: Question
+    ) -> tuple[
+        Float[Tensor, "clips asked values"],
+        Float[Tensor, "clips asked values"],
+        Float[Tensor, "clips asked values"],
+    ]:
+        at = tokens.patches.gather(1, question.index[..., None].expand(-1, -1, self.backbone.dim))
+        values = question.targets.shape[2]
+        targets = question.targets.gather(1, question.index[..., None].expand(-1, -1, values))
+        return self.tell(at).float(), self.rebuild(at).float(), targets.float()
+
+    @torch.no_grad()
+    def pictures(self, views: list[View], draws: Draws) -> dict[str, Tensor]:
+        """Input, what the model sees of it, and what it makes of the hidden patches."""
+        (view,) = views
+        question = self.ask(view, draws)
+        tokens = self.backbone(view.pictures, view.frames, hidden=question.hidden)
+        patches = self.backbone.patchify(view.pictures)
+        std, mean = torch.std_mean(patches, dim=2, keepdim=True, unbiased=False)
+        rebuilt = self.rebuild(tokens.patches).float() * std + mean
+        hidden = question.hidden[..., None]
+        return {
+            "1_input": self._picture(patches, view),
+            "2_seen": self._picture(patches.masked_fill(hidden, 0.0), view),
+            "3_rebuilt": self._picture(torch.where(hidden, rebuilt, patches), view),
+        }
+
+    def _picture(
+        self, patches: Float[Tensor, "clips patches values"], view: View
+    ) -> Float[Tensor, "clips bins frames"]:
+        high, wide = self.backbone.patch
+        rows, columns = self.backbone.grid(view.pictures.shape[2])
+        cut = patches.view(-1, rows, columns, high, wide).permute(0, 1, 3, 2, 4)
+        return cut.reshape(len(patches), rows * high, columns * wide)
+
+
+def contrast(
+    told: Float[Tensor, "clips asked values"],
+    targets: Float[Tensor, "clips asked values"],
+    asked: Bool[Tensor, "clips asked"],
+    temperature: float,
+) -> tuple[Float[Tensor, " clips"], Float[Tensor, " clips"]]:
+    """InfoNCE of each prediction among its own clip's hidden patches.
+
+    Args:
+        told: predictions.
+        targets: the patches; prediction i belongs to patch i.
+        asked: which places hold a question; the others are no candidates either.
+        temperature: of the cosine.
+
+    Returns:
+        Each clip's loss (mean over its questions; 0 where it has none) and how many of its
+        patches were found.
+    """
+    told = nn.functional.normalize(told, dim=2)
+    targets = nn.functional.normalize(targets, dim=2)
+    logits = told @ targets.transpose(1, 2) / temperature
+    logits = logits.masked_fill(~asked[:, None], torch.finfo(logits.dtype).min)
+    right = torch.arange(logits.shape[1], device=logits.device)
+    surprise = -logits.log_softmax(dim=2).diagonal(dim1=1, dim2=2)
+    found = (logits.argmax(dim=2) == right) & asked
+    return masked_mean(surprise, asked), found.sum(dim=1).float()
+
+
+def _mean_token(tokens: Tokens) -> Float[Tensor, "clips dim"]:
+    sound = tokens.sound[..., None]
+    total = torch.where(sound, tokens.patches, 0.0).sum(dim=1)
+    return cast(Tensor, total / sound.sum(dim=1))
+
+
+def build(config: Config, backbone: Backbone) -> MaskedPatch:
+    """The objective on ``backbone``."""
+    return MaskedPatch(config, backbone)

@@ -1,0 +1,202 @@
+"""Pretrain a backbone on shards of unlabelled sound, wired top to bottom.
+
+    accelerate launch sslaudio/pretrain.py --config configs/pretrain/demo.yaml --out runs/demo
+    sslaudio pretrain …        the same in one process
+
+Every leaf of the recipe is a flag: ``--training.steps 100``, ``--objective masked_patch
+--objective.mask_share 0.5``. Without ``--config`` the demo recipe runs on synthetic shards, which
+are made if absent.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: the folder above, not this one, holds the package
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import dataclasses
+import os
+import subprocess
+import time
+from typing import Any
+
+import torch
+
+from sslaudio import config as configs
+from sslaudio import recipe as recipes
+from sslaudio.data import synth
+from sslaudio.data.stream import Stream
+from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.stats import Statistics, measure
+from sslaudio.training import checkpoint
+from sslaudio.training.loop import Loop, accelerator_for, environment
+from sslaudio.training.report import say, speak
+
+SYNTHETIC = Path("shards/synth")
+STATISTICS_CLIPS = 2048
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that are no leaves of the recipe."""
+    parser.add_argument("--config", help="recipe: a YAML file, or a name from configs/pretrain")
+    parser.add_argument("--out", type=Path, help="folder of the run (runs/RECIPE-TIME)")
+    parser.add_argument("--init", type=Path, metavar="RUN", help="start from the weights of RUN")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="must",
+        choices=("must", "auto"),
+        help="go on with the run in --out; auto: start where there is none",
+    )
+
+
+def main(arguments: argparse.Namespace, flags: list[str]) -> int:
+    """Pretrain; gives the exit status."""
+    speak(int(os.environ.get("RANK", "0")) == 0)
+    demo = arguments.config is None and not _is_run(arguments.out)
+    name = arguments.config or "demo"
+    if demo:
+        say("no --config: the demo recipe (configs/pretrain/demo.yaml)")
+    run = arguments.out or Path("runs") / f"{Path(name).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    resumed = _resumed(run, arguments.resume)
+    if resumed is not None and arguments.config is None:
+        name = str(run / "recipe.yaml")
+    recipe = recipes.read(recipes.find(name, "pretrain"), flags)
+    accelerator = accelerator_for(recipe.training.precision)
+    if not recipe.data.shards and Path(name).stem == "demo":
+        recipe = _with_synthetic_shards(recipe, accelerator)
+    if resumed is not None:
+        _check_unchanged(run, recipe)
+    if not accelerator.is_main_process:
+        _train(recipe, run, resumed, accelerator, arguments.init)
+        return 0
+    with checkpoint.held(run):
+        _train(recipe, run, resumed, accelerator, arguments.init)
+    say(f"done: {run}\n  look:     tensorboard --logdir {run}")
+    say(f"  use:      sslaudio finetune --task NAME --root DIR --checkpoint {run}")
+    return 0
+
+
+def _train(
+    recipe: recipes.Pretrain, run: Path, resumed: Path | None, accelerator: Any, init: Path | None
+) -> None:
+    training = recipe.training
+    stream = Stream(
+        recipe.data,
+        sample_rate=recipe.features.sample_rate,
+        seed=training.seed,
+        rank=accelerator.process_index,
+        ranks=accelerator.num_processes,
+        accumulation=training.accumulation,
+    )
+    statistics = _statistics(recipe, run, resumed)
+    clip_frames = recipe.features.frames(round(recipe.data.clip_seconds * recipe.features.sample_rate))
+    config = recipes.model_config(recipe, clip_frames, statistics)
+    torch.manual_seed(training.seed)
+    backbone = recipe.backbone.build(recipe.features.mel_bins, clip_frames)
+    if init is not None:
+        recipes.fill_backbone(backbone, checkpoint.read_weights(init), str(init))
+    objective = recipe.objective.build(backbone)
+    config["provenance"] = _provenance(init)
+
+    def save_model() -> None:
+        weights = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
+        checkpoint.save_weights(run, weights, config)
+
+    if accelerator.is_main_process:
+        checkpoint.write_text(run / "recipe.yaml", configs.to_yaml(recipe))
+        if resumed is None:
+            save_model()
+        say(
+            f"{stream.clips} clips, {stream.seconds / 3600:.2f} h; {recipe.backbone.name} of "
+            f"{sum(p.numel() for p in backbone.parameters()) / 1e6:.2f} M weights; "
+            f"{training.steps} steps of {recipe.data.batch} clips into {run}"
+        )
+    front_end = FrontEnd(recipe.features, **statistics)
+    augments = [augment.build() for augment in recipe.augments]
+    loop = Loop(objective, front_end, augments, stream, training, run, accelerator, save_model)
+    if training.steps:
+        loop.train(resumed)
+
+
+def _statistics(recipe: recipes.Pretrain, run: Path, resumed: Path | None) -> dict[str, float]:
+    """Mean and std: the recipe's, else the resumed run's, else measured on the training split."""
+    features = recipe.features
+    if features.mean is not None and features.std is not None:
+        return {"mean": features.mean, "std": features.std}
+    if resumed is not None:
+        kept = checkpoint.read_config(run)["features"]
+        return {"mean": kept["mean"], "std": kept["std"]}
+    found = shard_statistics(recipe, STATISTICS_CLIPS)
+    return {"mean": found.mean, "std": found.std}
+
+
+def shard_statistics(recipe: recipes.Pretrain, most_clips: int | None) -> Statistics:
+    """Measure the log-mels of the shards' training clips, ``most_clips`` of them at most."""
+    front_end = FrontEnd(dataclasses.replace(recipe.features, mean=None, std=None))
+    part = dataclasses.replace(recipe.data, batch=1, workers=0)
+    stream = Stream(part, sample_rate=front_end.sample_rate, seed=0)
+    clips = min(stream.clips, most_clips or stream.clips)
+    batches = (
+        (batch.waveforms, batch.lengths)
+        for _, batch in zip(range(clips), stream.batches(0), strict=False)
+    )
+    return measure(batches, front_end)
+
+
+def _with_synthetic_shards(recipe: recipes.Pretrain, accelerator: Any) -> recipes.Pretrain:
+    say(f"no --data.shards: the synthetic shards in {SYNTHETIC}, made if absent")
+    with accelerator.main_process_first():
+        if accelerator.is_main_process and not (SYNTHETIC / "index.json").is_file():
+            synth.write(SYNTHETIC)
+    data = dataclasses.replace(recipe.data, shards=(str(SYNTHETIC),))
+    return dataclasses.replace(recipe, data=data)
+
+
+def _is_run(out: Path | None) -> bool:
+    return out is not None and (out / "recipe.yaml").is_file()
+
+
+def _resumed(run: Path, resume: str | None) -> Path | None:
+    """The checkpoint to go on from; None to start.
+
+    Raises:
+        ValueError: a run is there and was not asked for, or was asked for and is not there.
+    """
+    there = checkpoint.checkpoints(run)
+    if resume is None:
+        if _is_run(run):
+            raise ValueError(
+                f"{run} holds a run already; add --resume to go on with it, or give another --out"
+            )
+        return None
+    if not there and resume == "must":
+        raise ValueError(f"{run} holds no checkpoint to resume; leave --resume out to start")
+    return there[-1] if there else None
+
+
+def _check_unchanged(run: Path, recipe: recipes.Pretrain) -> None:
+    """A resumed run keeps what its weights and order hang on; steps and the like may grow."""
+    before = recipes.read(run / "recipe.yaml", [])
+    for key in ("features", "augments", "backbone", "objective"):
+        if getattr(before, key) != getattr(recipe, key):
+            raise ValueError(
+                f"{key} differs from what {run} was started with; resume with the same recipe "
+                f"(leave --config out to take the run's own), or start a new run with --init {run}"
+            )
+
+
+def _provenance(init: Path | None) -> dict[str, Any]:
+    here = Path(__file__).parent
+    found = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=here, capture_output=True, text=True, check=False,
+    )
+    return {"commit": found.stdout.strip() or None, "init": str(init) if init else None, **environment()}
+
+
+if __name__ == "__main__":
+    from sslaudio.cli import run_entry
+
+    sys.exit(run_entry("pretrain", sys.argv[1:]))

@@ -1,0 +1,130 @@
+"""What a run is: one config a room, and how the parts are built from them.
+
+In:  a recipe (YAML and flags, see :mod:`sslaudio.config`) or a RUN on disk.
+Out: front end, backbone and encoder, and the ``config.json`` that lets others build them again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sslaudio import config as configs
+from sslaudio import plugins
+from sslaudio.backbones.encoder import Encoder
+from sslaudio.data import stream
+from sslaudio.features import logmel
+from sslaudio.plugins import Plugin
+from sslaudio.training import checkpoint, loop
+
+
+def _plugin(room: str, name: str) -> Any:
+    return field(
+        metadata={"room": room},
+        default_factory=lambda: Plugin(room, name, plugins.load(room, name).Config()),
+    )
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """A pretraining run; the keys stand in the order the sound travels."""
+
+    data: stream.Config = field(default_factory=stream.Config)
+    """Which shards, cut how, how many at once."""
+    features: logmel.Config = field(default_factory=logmel.Config)
+    """How sound becomes a picture."""
+    augments: tuple[Plugin, ...] = field(default=(), metadata={"room": "augments"})
+    """What is done to the pictures, in this order, once a view."""
+    backbone: Plugin = _plugin("backbones", "ast")
+    """What encodes them."""
+    objective: Plugin = _plugin("objectives", "masked_patch")
+    """What the backbone is trained by."""
+    training: loop.Config = field(default_factory=loop.Config)
+    """How long and how fast."""
+
+
+def find(name: str, kind: str) -> Path:
+    """A recipe file: a path as it stands, or a name from ``configs/KIND``.
+
+    Raises:
+        ValueError: neither is there; the message lists the names.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    folder = shipped(kind)
+    names = sorted(file.stem for file in folder.glob("*.yaml"))
+    if path.stem in names and path.name in (path.stem, f"{path.stem}.yaml"):
+        return folder / f"{path.stem}.yaml"
+    raise ValueError(f"there is no recipe {name}; give a YAML file or one of {', '.join(names)}")
+
+
+def shipped(kind: str) -> Path:
+    """Folder of the recipes that come with the package, from a checkout or from a wheel."""
+    for folder in (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs"):
+        if (folder / kind).is_dir():
+            return folder / kind
+    return Path(str(resources.files("sslaudio") / "configs" / kind))
+
+
+def read(path: Path | None, flags: Sequence[str], schema: type = Pretrain) -> Any:
+    """The effective recipe: ``schema``'s defaults < the file < the flags."""
+    given = configs.read_yaml(path) if path else {}
+    return configs.build(schema, configs.parse_flags(flags, schema, given))
+
+
+def model_config(recipe: Any, clip_frames: int, statistics: Mapping[str, float]) -> dict[str, Any]:
+    """All that it takes to build the encoder again: what ``config.json`` holds.
+
+    Args:
+        recipe: has ``features`` and ``backbone``.
+        clip_frames: width of a training clip's picture.
+        statistics: ``mean`` and ``std`` of the log-mels.
+    """
+    return {
+        "format": 1,
+        "features": {**configs.plain(recipe.features), **statistics},
+        "backbone": configs.plain(recipe.backbone),
+        "clip_frames": clip_frames,
+    }
+
+
+def build_encoder(config: Mapping[str, Any]) -> Encoder:
+    """An encoder with random weights, as a ``config.json`` describes it."""
+    features = configs.build(logmel.Config, config["features"], "features")
+    chosen = configs.plugin("backbones", config["backbone"], "backbone")
+    backbone = chosen.build(features.mel_bins, config["clip_frames"])
+    return Encoder(
+        logmel.FrontEnd(features),
+        backbone,
+        chosen.config.pooling,
+        chosen.config.pooled_block,
+        config["clip_frames"],
+    )
+
+
+def load_encoder(run: Path, backbone_flags: Mapping[str, Any] | None = None) -> Encoder:
+    """The encoder of a RUN or of one of its checkpoints, in eval mode.
+
+    Args:
+        run: the folder.
+        backbone_flags: backbone fields to set otherwise (pooling, drop_path).
+    """
+    config = checkpoint.read_config(run)
+    config["backbone"] |= backbone_flags or {}
+    encoder = build_encoder(config)
+    fill_backbone(encoder.backbone, checkpoint.read_weights(run), str(run))
+    return encoder.eval()
+
+
+def fill_backbone(backbone: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Put the ``backbone.`` weights of a run into ``backbone``."""
+    own = {
+        name.removeprefix("backbone."): value
+        for name, value in weights.items()
+        if name.startswith("backbone.")
+    }
+    checkpoint.fill(backbone, own, source)

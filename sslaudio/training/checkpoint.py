@@ -1,0 +1,218 @@
+"""A run on disk: weights, what it takes to use them, and what it takes to go on.
+
+A RUN holds ``recipe.yaml``, ``config.json``, ``model.safetensors``, ``metrics.jsonl``, TensorBoard
+events and ``checkpoints/step-00000123/``. Everything is written beside its place, flushed and
+renamed, so that a kill leaves the old or the new, never a half. Nothing is pickled: tensors are
+safetensors, the rest is JSON.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+STATE = "state.json"
+OPTIMISER = "optimiser.safetensors"
+
+
+def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Write weights and the ``config.json`` that tells how to build and feed the model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _replacing(folder / WEIGHTS) as path:
+        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, path)
+    write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Read the ``config.json`` of a RUN, or of the run that one of its checkpoints belongs to.
+
+    Raises:
+        ValueError: there is no such run, or its ``config.json`` is none.
+    """
+    path = run_folder(run) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); copy the run again") from error
+    if not isinstance(config, dict) or "backbone" not in config:
+        raise ValueError(f"{path} is no config of a run: it has no 'backbone'")
+    return config
+
+
+def read_weights(run: Path) -> dict[str, Tensor]:
+    """Weights of a RUN, or of one of its checkpoints."""
+    folder = run_folder(run)
+    path = run / WEIGHTS if (run / WEIGHTS).is_file() else folder / WEIGHTS
+    return _load(path)
+
+
+def run_folder(run: Path) -> Path:
+    """The RUN that ``run`` is, or is a checkpoint of.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    for folder in (run, run.parent.parent):
+        if (folder / CONFIG).is_file():
+            return folder
+    what = "is no run" if run.exists() else "does not exist"
+    raise ValueError(
+        f"{run} {what}: there is no {CONFIG} in it; give --checkpoint a folder that "
+        f"`sslaudio pretrain --out` or `sslaudio finetune --out` wrote"
+    )
+
+
+def save_step(
+    run: Path,
+    step: int,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write ``checkpoints/step-…`` whole or not at all, and let go of the oldest.
+
+    Args:
+        run: the RUN.
+        step: optimiser steps taken.
+        module: the objective with its backbone, unwrapped.
+        optimiser: AdamW over ``module``'s parameters.
+        state: plain values that resume needs besides (position in the stream, seed …).
+        keep: how many checkpoints stay.
+    """
+    place = run / "checkpoints" / f"step-{step:08d}"
+    draft = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    save_file(_tensors(module.state_dict()), draft / WEIGHTS)
+    save_file(_optimiser_tensors(module, optimiser), draft / OPTIMISER)
+    write_text(draft / STATE, json.dumps({"step": step, **state}, indent=2) + "\n")
+    for file in draft.iterdir():
+        _flush(file)
+    if place.exists():
+        shutil.rmtree(place)
+    draft.rename(place)
+    _flush(place.parent)
+    for old in checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    return place
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Checkpoints of a run, oldest first; half-written ones are not among them."""
+    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.is_dir())
+
+
+def load_step(
+    checkpoint: Path, module: nn.Module, optimiser: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Put a checkpoint's weights and optimiser state in place; gives its plain state.
+
+    Raises:
+        ValueError: the checkpoint is damaged or belongs to another model.
+    """
+    fill(module, _load(checkpoint / WEIGHTS), str(checkpoint))
+    stored = _load(checkpoint / OPTIMISER)
+    for name, parameter in module.named_parameters():
+        found = {key: stored.get(f"{name}/{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
+        if all(value is not None for value in found.values()):
+            moved = {k: v if k == "step" else v.to(parameter.device) for k, v in found.items() if v is not None}
+            optimiser.state[parameter] = moved
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    assert isinstance(state, dict)
+    return state
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Load ``weights`` into ``module``, every one of them and nothing else.
+
+    Raises:
+        ValueError: names or shapes differ; the first difference is told.
+    """
+    wanted = module.state_dict()
+    for name in sorted(set(wanted) ^ set(weights)):
+        what = "lacks" if name in wanted else "has an unknown weight"
+        raise ValueError(
+            f"{source} does not fit this model: it {what} {name!r}; the recipe's backbone and "
+            f"objective must be those it was trained with"
+        )
+    for name, value in weights.items():
+        if value.shape != wanted[name].shape:
+            raise ValueError(
+                f"{source} does not fit this model: {name} is {tuple(value.shape)} there and "
+                f"{tuple(wanted[name].shape)} here; use its own backbone.size, backbone.patch "
+                f"and features.mel_bins"
+            )
+    module.load_state_dict(dict(weights))
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Hold a run's folder, so that no second process writes into it.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another process is writing into {run}; wait for it, or give another --out"
+            ) from error
+        yield
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's text in one step."""
+    with _replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    draft = path.with_name(f".{path.name}.partial")
+    yield draft
+    _flush(draft)
+    draft.rename(path)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"there is no {path}; the run has written no weights, or they were moved")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); use an earlier checkpoint") from error
+
+
+def _tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+
+
+def _optimiser_tensors(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{name}/{key}": value.detach().cpu().contiguous().clone()
+        for name, parameter in module.named_parameters()
+        for key, value in optimiser.state.get(parameter, {}).items()
+    }

@@ -1,0 +1,300 @@
+"""The one loop: an objective and a stream in, checkpoints and metrics out.
+
+A step takes ``data.batch`` clips over all ranks and accumulated parts. Everything random in it
+follows from the seed and the step, and the stream's place is one integer, so that a resumed run
+goes on to the same bits.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from sslaudio.augments.base import Augment, Draws
+from sslaudio.data.stream import Batch, Stream
+from sslaudio.features.logmel import FrontEnd
+from sslaudio.objectives.base import Objective, View
+from sslaudio.training.checkpoint import load_step, save_step
+from sslaudio.training.optim import adamw, rate_share
+from sslaudio.training.report import Report, say
+
+
+@dataclass(frozen=True)
+class Config:
+    """How long and how fast to learn, and what to keep."""
+
+    steps: int = 1000
+    """Optimiser steps of the whole run; 0 writes a run of random weights."""
+    seed: int = 0
+    """Of the weights, the order of the clips, the crops, the augments and the masks."""
+    precision: Literal["bf16", "fp32", "fp16"] = "bf16"
+    """Of matrix products in the model; weights and front end stay float32. fp16 needs a GPU."""
+    learning_rate: float = 1e-3
+    """Full rate, reached after the warm-up; used as it stands, whatever the batch."""
+    warmup_steps: int = 100
+    """Steps of linear rise to the full rate."""
+    final_share: float = 0.01
+    """Share of the full rate that the cosine ends at."""
+    weight_decay: float = 0.05
+    """AdamW's, on weight matrices only."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW's running means."""
+    clip_norm: float = 1.0
+    """Gradients longer than this are scaled down to it; 0 leaves them."""
+    accumulation: int = 1
+    """Parts that each rank's share of a batch is worked through in."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; the last step always has one."""
+    checkpoints_kept: int = 2
+    """Newest checkpoints that stay."""
+    log_every: int = 20
+    """Steps that one line of metrics is the mean of."""
+    pictures_every: int = 500
+    """Steps between pictures of input, mask and reconstruction; 0 for none."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"training.steps is {self.steps}; it is at least 0")
+        for key in ("accumulation", "checkpoint_every", "checkpoints_kept", "log_every"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"training.{key} is {getattr(self, key)}; it is at least 1")
+        if self.learning_rate <= 0:
+            raise ValueError(f"training.learning_rate is {self.learning_rate:g}; it is above 0")
+        if self.warmup_steps < 0 or self.pictures_every < 0 or self.clip_norm < 0:
+            raise ValueError("training.warmup_steps, pictures_every and clip_norm are at least 0")
+
+
+Watcher = Callable[[int, nn.Module, Report], None]
+"""Called after each step with the step, the objective and the report; for probes and the like."""
+
+
+@dataclass
+class Window:
+    """Sums over the steps between two lines of metrics."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, parts: Mapping[str, Tensor], share: float) -> None:
+        """Add a micro-batch's scalars, ``share`` of a step."""
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, torch.zeros(())) + value.detach().cpu() * share
+
+
+@dataclass
+class Loop:
+    """One run's training: the parts, wired, and the step."""
+
+    objective: nn.Module
+    front_end: FrontEnd
+    augments: Sequence[Augment]
+    stream: Stream
+    config: Config
+    run: Path
+    accelerator: Accelerator
+    save_model: Callable[[], None]
+    """Writes the run's ``model.safetensors``."""
+    watchers: Sequence[Watcher] = ()
+
+    def train(self, resumed: Path | None = None) -> None:
+        """Train to ``config.steps``, from ``resumed`` (a checkpoint) or from the start."""
+        config, accelerator = self.config, self.accelerator
+        optimiser = adamw(self.objective, config.learning_rate, config.weight_decay, config.betas)
+        start = position = 0
+        if resumed is not None:
+            state = load_step(resumed, self.objective, optimiser)
+            start, position = state["step"], state["position"]
+        self.front_end.to(accelerator.device)
+        model, self.optimiser = accelerator.prepare(self.objective, optimiser)
+        self.report = Report(self.run, config.steps, start, accelerator.is_main_process)
+        batches = self.stream.batches(position)
+        window, self.started, self.taken = Window(), time.perf_counter(), 0
+        try:
+            for step in range(start + 1, config.steps + 1):
+                began = time.perf_counter()
+                self._step(step, model, batches, window)
+                window.steps += 1
+                window.seconds += time.perf_counter() - began
+                self.taken += 1
+                if step % config.log_every == 0 or step == config.steps:
+                    self._tell(step, window)
+                    window = Window()
+                for watcher in self.watchers:
+                    watcher(step, self.objective, self.report)
+                if step % config.checkpoint_every == 0 or step == config.steps:
+                    self.save(step, position + (step - start) * self.stream.config.batch)
+        finally:
+            self.report.close()
+
+    def save(self, step: int, position: int) -> None:
+        """Write the model and a checkpoint of this step."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            optimiser = getattr(self.optimiser, "optimizer", self.optimiser)
+            state = {"position": position, "seed": self.config.seed, "batch": self.stream.config.batch}
+            save_step(
+                self.run, step, self.objective, optimiser, state, self.config.checkpoints_kept
+            )
+            self.save_model()
+
+    def _step(
+        self, step: int, model: nn.Module, batches: Iterator[Batch], window: Window
+    ) -> None:
+        config, accelerator = self.config, self.accelerator
+        rate = config.learning_rate * rate_share(
+            step - 1, config.steps, config.warmup_steps, config.final_share
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(_mixed(config.seed, step, accelerator.process_index + 1))
+        model.train()
+        for part in range(config.accumulation):
+            asked = time.perf_counter()
+            batch = next(batches)
+            window.waiting_seconds += time.perf_counter() - asked
+            last = part == config.accumulation - 1
+            with nullcontext() if last else accelerator.no_sync(model):
+                views, draws = self._views(batch, step, part)
+                parts = model(views, draws)
+                self._check(parts["loss"], step, batch)
+                accelerator.backward(parts["loss"] / config.accumulation)
+            window.add(parts, 1 / config.accumulation)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
+        window.add({"gradient_norm": cast(Tensor, norm)}, 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        cast(Objective, self.objective).after_step(step, config.steps)
+        if step == 1 or (config.pictures_every and step % config.pictures_every == 0):
+            self._show(step, views, draws)
+
+    def _views(self, batch: Batch, step: int, part: int) -> tuple[list[View], Draws]:
+        """Pictures of a micro-batch, augmented once a view."""
+        device = self.accelerator.device
+        waveforms = batch.waveforms.to(device, non_blocking=True)
+        with torch.no_grad():
+            pictures, frames = self.front_end(
+                waveforms, batch.lengths.to(device, non_blocking=True)
+            )
+            draws = Draws(
+                torch.Generator().manual_seed(_mixed(self.config.seed, step, 0)),
+                start=(part * self.accelerator.num_processes + self.accelerator.process_index)
+                * len(batch.keys),
+                clips=len(batch.keys),
+                batch=self.stream.config.batch,
+                device=device,
+            )
+            views = []
+            for _ in range(cast(Objective, self.objective).views):
+                view = pictures
+                for augment in self.augments:
+                    view = augment(view, frames, draws)
+                views.append(View(view, frames))
+        return views, draws
+
+    def _check(self, loss: Tensor, step: int, batch: Batch) -> None:
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"the loss of step {step} is {loss.item()}; lower training.learning_rate or "
+                f"training.clip_norm, or set training.precision fp32. Its clips begin with "
+                f"{', '.join(batch.keys[:3])}"
+            )
+
+    @torch.no_grad()
+    def _show(self, step: int, views: list[View], draws: Draws) -> None:
+        if not self.accelerator.is_main_process or not self.config.pictures_every:
+            return
+        self.objective.eval()
+        few = [View(view.pictures[:4], view.frames[:4]) for view in views]
+        fresh = Draws(
+            torch.Generator().manual_seed(_mixed(self.config.seed, step, -1)), 0, 4, 4, draws.device
+        )
+        fresh.clips = fresh.batch = len(few[0].frames)
+        self.report.pictures(step, cast(Objective, self.objective).pictures(few, fresh))
+        self.objective.train()
+
+    def _tell(self, step: int, window: Window) -> None:
+        means = {name: value / window.steps for name, value in window.sums.items()}
+        if self.accelerator.num_processes > 1:
+            names = sorted(means)
+            stacked = torch.stack([means[name].float() for name in names])
+            stacked = self.accelerator.reduce(stacked.to(self.accelerator.device), "mean")
+            means = dict(zip(names, stacked.cpu(), strict=True))
+        speed = window.steps * self.stream.config.batch / window.seconds
+        waiting = window.waiting_seconds / window.seconds
+        scalars = {f"objective/{name}": float(value) for name, value in means.items()}
+        scalars["training/gradient_norm"] = scalars.pop("objective/gradient_norm")
+        scalars |= {
+            "training/learning_rate": self.optimiser.param_groups[0]["lr"],
+            "training/epoch": self.stream.epoch(step * self.stream.config.batch),
+            "speed/clips_a_second": speed,
+            "speed/waiting_share": waiting,
+        }
+        self.report.log(step, scalars)
+        each = (time.perf_counter() - self.started) / max(1, self.taken)
+        self.report.show(
+            step,
+            f"loss {scalars['objective/loss']:.3f}  {speed:.0f} clips/s  waiting {waiting:.0%}",
+            each * (self.config.steps - step),
+        )
+
+
+def accelerator_for(precision: str) -> Accelerator:
+    """An accelerator on the GPUs there are, or on the CPU with its cores shared by the ranks.
+
+    Raises:
+        ValueError: fp16 without a GPU, or a launch of several processes that yields one.
+    """
+    gpu = torch.cuda.is_available()
+    if precision == "fp16" and not gpu:
+        raise ValueError("training.precision is fp16, which needs a GPU; set bf16 or fp32")
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    accelerator = Accelerator(
+        cpu=not gpu, mixed_precision="no" if precision == "fp32" else precision
+    )
+    if accelerator.num_processes != asked:
+        raise ValueError(
+            f"{asked} processes were asked for and {accelerator.num_processes} answer; on CPUs "
+            f"launch with `accelerate launch --multi_gpu --num_processes {asked}`"
+        )
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", asked))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
+    say(
+        f"{accelerator.num_processes} process(es) on {accelerator.device}, "
+        f"{torch.get_num_threads()} threads each, {precision}"
+    )
+    return accelerator
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed from several numbers (the 64-bit FNV-1a hash of them)."""
+    mixed = 0xCBF29CE484222325
+    for number in numbers:
+        for byte in (number & (1 << 64) - 1).to_bytes(8, "little"):
+            mixed = ((mixed ^ byte) * 0x100000001B3) & (1 << 64) - 1
+    return mixed >> 1
+
+
+def environment() -> dict[str, Any]:
+    """What a result's reader wants to know of the machine and the packages."""
+    import platform
+
+    import accelerate
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "accelerate": accelerate.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": platform.machine(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

@@ -1,0 +1,45 @@
+"""The optimiser and the learning rate of a step.
+
+The rate is a pure function of the step, so that a resumed run needs no schedule state.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+
+def rate_share(step: int, steps: int, warmup_steps: int, floor: float) -> float:
+    """Share of the full learning rate at ``step``: linear warm-up, then half a cosine to ``floor``.
+
+    Args:
+        step: steps taken before this one, from 0.
+        steps: steps of the whole run.
+        warmup_steps: steps until the full rate.
+        floor: share that the cosine ends at.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def adamw(
+    module: nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float]
+) -> torch.optim.AdamW:
+    """AdamW over what is trainable; norms, biases and single tokens are not decayed.
+
+    Source: Loshchilov & Hutter 2019 (arXiv:1711.05101); which weights to decay as in timm.
+    """
+    decayed, others = [], []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            tokens = parameter.shape[0] == 1
+            (others if parameter.ndim <= 1 or tokens else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=learning_rate, betas=betas
+    )

@@ -1,0 +1,121 @@
+"""What a run tells while it goes: ``metrics.jsonl``, TensorBoard, and one line or bar.
+
+Scalars are named ``room/quantity``. Only the main process reports; the others hold a
+:class:`Report` that says nothing.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+LOG = logging.getLogger("sslaudio")
+
+
+def say(text: str) -> None:
+    """One line to the person at the terminal, on standard error."""
+    LOG.info(text)
+
+
+def speak(aloud: bool) -> None:
+    """Send the project's lines to standard error; ``aloud`` is False on all ranks but the first."""
+    LOG.handlers.clear()
+    LOG.propagate = False
+    LOG.setLevel(logging.INFO if aloud else logging.CRITICAL)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    LOG.addHandler(handler)
+
+
+class Report:
+    """Writes a run's scalars and pictures, and shows how far it is."""
+
+    def __init__(self, run: Path, steps: int, start: int, aloud: bool) -> None:
+        self.steps = steps
+        self.aloud = aloud
+        if not aloud:
+            return
+        self.console = Console(stderr=True)
+        self.path = run / "metrics.jsonl"
+        _forget_after(self.path, start)
+        self.file = self.path.open("a", encoding="utf-8")
+        self.board = SummaryWriter(run, purge_step=start + 1 if start else None)
+        self.progress = Progress(
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task("", total=steps, completed=start)
+        self.progress.start()
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Write scalars, named ``room/quantity``, of a step."""
+        if not self.aloud:
+            return
+        self.file.write(json.dumps({"step": step, **scalars}) + "\n")
+        self.file.flush()
+        for name, value in scalars.items():
+            self.board.add_scalar(name, value, step)
+
+    def show(self, step: int, line: str, left_seconds: float) -> None:
+        """Move the bar, or write a plain line where there is no terminal."""
+        if not self.aloud:
+            return
+        self.progress.update(self.task, completed=step, description=line)
+        if not self.console.is_terminal:
+            minutes, seconds = divmod(round(left_seconds), 60)
+            say(f"step {step}/{self.steps}  {line}  {minutes}:{seconds:02d} left")
+
+    def pictures(self, step: int, pictures: Mapping[str, Float[Tensor, "n bins frames"]]) -> None:
+        """Write log-mel pictures, low mel bins at the bottom, one scale for all."""
+        if self.aloud:
+            for name, stack in pictures.items():
+                self.board.add_images(f"pictures/{name}", coloured(stack), step)
+
+    def text(self, name: str, text: str) -> None:
+        """Write a text, shown as code."""
+        if self.aloud:
+            self.board.add_text(name, "\n".join("    " + line for line in text.splitlines()), 0)
+
+    def close(self) -> None:
+        """Flush everything."""
+        if self.aloud:
+            self.progress.stop()
+            self.file.close()
+            self.board.close()
+
+
+def coloured(stack: Float[Tensor, "n bins frames"]) -> Any:
+    """Standardised log-mels as RGB in [0, 1], [n, 3, bins, frames], from -2.5 to 2.5."""
+    from matplotlib import colormaps
+
+    values = (stack.detach().float().cpu().numpy()[:, ::-1] + 2.5) / 5
+    return np.moveaxis(colormaps["magma"](values.clip(0, 1))[..., :3], 3, 1)
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop lines of steps that a resumed run will take again, and a torn last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (json.JSONDecodeError, KeyError):
+            continue
+    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
