@@ -1,4 +1,4 @@
-"""What every corpus importer returns: one :class:`Clip` a sound, with what its publisher says of it."""
+"""What every corpus importer returns: one :class:`Clip` a sound, with what is published of it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,3 +33,5 @@ class Clip:
     """Who speaks."""
     licence: str | None = None
     """Licence of this clip where the corpus tells it clip by clip or as a whole."""
+    subsets: tuple[str, ...] = ()
+    """Named parts of the corpus that the clip belongs to (``esc10`` within ESC-50)."""

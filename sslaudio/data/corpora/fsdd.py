@@ -1,0 +1,50 @@
+"""Free Spoken Digit Dataset (Jackson et al., github.com/Jakobovski/free-spoken-digit-dataset).
+
+In:  ``recordings/<digit>_<speaker>_<n>.wav`` (or another suffix).
+Out: one clip a file with its digit, speaker and published split: ``n`` of 0 to 4 tests, the
+     rest trains.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslaudio.data.corpora.base import Clip
+from sslaudio.data.decode import SUFFIXES
+
+LICENCE = "CC BY-SA 4.0"
+TEST_TAKES = 5
+"""Takes of each digit and speaker that test: the first ones, by the corpus's README."""
+
+_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>.+)_(?P<take>[0-9]+)")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to choose: the corpus tells all."""
+
+
+def build(config: Config, root: Path) -> list[Clip]:
+    """Every recording, sorted by path."""
+    clips = [
+        _clip(path, root, name)
+        for path in root.glob("recordings/*")
+        if path.name.lower().endswith(SUFFIXES) and (name := _NAME.fullmatch(path.stem))
+    ]
+    if not clips:
+        raise ValueError(
+            f"{root} is not FSDD: looked for recordings/DIGIT_SPEAKER_N.wav (or .flac); "
+            f"set --root to the folder that holds recordings/"
+        )
+    return sorted(clips, key=lambda clip: clip.source)
+
+
+def _clip(path: Path, root: Path, name: re.Match[str]) -> Clip:
+    return Clip(
+        path,
+        path.relative_to(root).as_posix(),
+        label=name["digit"],
+        split="test" if int(name["take"]) < TEST_TAKES else "train",
+        speaker=name["speaker"],
+        licence=LICENCE,
+    )

@@ -1,0 +1,122 @@
+"""Google Speech Commands (Warden 2018, arXiv:1804.03209), versions 0.01 and 0.02.
+
+In:  one folder a word with ``<speaker>_nohash_<n>`` files, ``_background_noise_``, and
+     ``validation_list.txt`` and ``testing_list.txt``.
+Out: one clip a file with its word, speaker and split; background noise as split ``noise``.
+
+The two lists decide the split. Only where both are absent does the publisher's hash of the
+speaker, with a warning. Files may be WAV or FLAC, whatever the lists say.
+"""
+
+import hashlib
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslaudio.data.corpora.base import Clip
+from sslaudio.data.decode import SUFFIXES
+
+LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+"""Split to the published file that lists its clips."""
+NOISE_FOLDER = "_background_noise_"
+LICENCE = "CC BY 4.0"
+
+_MOST_CLIPS_OF_A_WORD = 2**27 - 1
+_NOHASH = re.compile(r"_nohash_.*$")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to choose: the corpus tells all."""
+
+
+def build(config: Config, root: Path) -> list[Clip]:
+    """Every word's clips and the background noise, sorted by path."""
+    words = [path for path in _sound_files(root, "*") if _is_word_clip(path)]
+    if not words:
+        raise ValueError(
+            f"{root} is not Speech Commands: looked for WORD/SPEAKER_nohash_N.wav (or .flac); "
+            f"set --root to the folder that holds the word folders"
+        )
+    listed = _read_lists(root)
+    clips = [_word_clip(path, root, listed) for path in words]
+    clips += [_noise_clip(path, root) for path in _sound_files(root, NOISE_FOLDER)]
+    if listed is not None:
+        _warn_of_missing(listed, clips)
+    return sorted(clips, key=lambda clip: clip.source)
+
+
+def split_by_hash(file_name: str) -> str:
+    """The split that the publisher's rule gives a file: a tenth validates, a tenth tests.
+
+    Every file of a speaker falls into one split.
+    Source: ``which_set`` in the archive's README and in Warden 2018, section 7.
+    """
+    speaker = _NOHASH.sub("", Path(file_name).name)
+    digest = int(hashlib.sha1(speaker.encode()).hexdigest(), 16)
+    percentage = digest % (_MOST_CLIPS_OF_A_WORD + 1) * (100.0 / _MOST_CLIPS_OF_A_WORD)
+    if percentage < 10.0:
+        return "validation"
+    return "test" if percentage < 20.0 else "train"
+
+
+def _sound_files(root: Path, folders: str) -> list[Path]:
+    return [path for path in root.glob(f"{folders}/*") if path.name.lower().endswith(SUFFIXES)]
+
+
+def _is_word_clip(path: Path) -> bool:
+    return not path.parent.name.startswith(("_", ".")) and bool(_NOHASH.search(path.stem))
+
+
+def _read_lists(root: Path) -> dict[str, str] | None:
+    """Split of each listed clip by ``WORD/NAME`` without suffix; None where no list is there."""
+    absent = [name for name in LISTS.values() if not (root / name).is_file()]
+    if len(absent) == 1:
+        raise ValueError(
+            f"{root} lacks {absent[0]} but has the other of the two split lists, so its splits "
+            f"cannot be told; put {absent[0]} back (or remove both to split by the published hash)"
+        )
+    if absent:
+        warnings.warn(
+            f"{root} has neither {' nor '.join(absent)}: clips are split by the published hash "
+            f"of the speaker",
+            stacklevel=3,
+        )
+        return None
+    listed: dict[str, str] = {}
+    for split, name in LISTS.items():
+        for line in (root / name).read_text(encoding="utf-8").splitlines():
+            entry = _without_suffix(line.strip())
+            if listed.get(entry, split) != split:
+                raise ValueError(f"{entry} is in both split lists of {root}; mend {name}")
+            if entry:
+                listed[entry] = split
+    return listed
+
+
+def _word_clip(path: Path, root: Path, listed: dict[str, str] | None) -> Clip:
+    source = path.relative_to(root).as_posix()
+    if listed is None:
+        split = split_by_hash(path.stem)
+    else:
+        split = listed.get(_without_suffix(source), "train")
+    speaker = _NOHASH.sub("", path.stem)
+    return Clip(path, source, label=path.parent.name, split=split, speaker=speaker, licence=LICENCE)
+
+
+def _noise_clip(path: Path, root: Path) -> Clip:
+    return Clip(path, path.relative_to(root).as_posix(), split="noise", licence=LICENCE)
+
+
+def _warn_of_missing(listed: dict[str, str], clips: list[Clip]) -> None:
+    missing = sorted(set(listed) - {_without_suffix(clip.source) for clip in clips})
+    if missing:
+        warnings.warn(
+            f"{len(missing)} clips of the split lists are missing, the first is {missing[0]}",
+            stacklevel=3,
+        )
+
+
+def _without_suffix(source: str) -> str:
+    return source[: -len(Path(source).suffix)] if Path(source).suffix else source

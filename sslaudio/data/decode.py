@@ -1,0 +1,155 @@
+"""Sound files to samples: the one place that decodes, mixes down and resamples.
+
+In:  a file, a member of an uncompressed tar, or bytes: WAV, FLAC, OGG or MP3, any rate, any
+     number of channels.
+Out: mono float32 samples in [-1, 1] at the rate asked for.
+
+Channels are averaged; soxr resamples at its HQ setting (the resampler changes scores, so it is
+named in the index). A crop is sought before it is decoded: two seconds of a long file cost two
+seconds.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from jaxtyping import Float32
+
+RESAMPLER = "soxr HQ"
+"""What resamples; written into every index."""
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+"""File names taken for sound, in any case of letters."""
+
+_UNKNOWN_FRAMES = 1 << 40
+_BLOCK_FRAMES = 1 << 20
+
+
+class DecodeError(ValueError):
+    """A sound that cannot be used, with its name and the reason."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["DecodeError"], tuple[str, str]]:
+        return DecodeError, (self.name, self.reason)
+
+
+def decode(
+    path: Path,
+    sample_rate: int,
+    *,
+    start_seconds: float = 0.0,
+    seconds: float | None = None,
+    byte_range: tuple[int, int] | None = None,
+) -> Float32[np.ndarray, "samples"]:
+    """Read a sound file, or a part of it.
+
+    Args:
+        path: the file, or an uncompressed tar that holds it.
+        sample_rate: Hz of the result.
+        start_seconds: where to begin.
+        seconds: how much to read; None reads to the end. A file that ends earlier gives less.
+        byte_range: (offset, size) of a member inside ``path``.
+
+    Raises:
+        DecodeError: nothing usable is there; it names the file and the reason.
+    """
+    return decode_bytes(
+        read_bytes(path, byte_range),
+        sample_rate,
+        start_seconds=start_seconds,
+        seconds=seconds,
+        name=str(path),
+    )
+
+
+def read_bytes(path: Path, byte_range: tuple[int, int] | None = None) -> bytes:
+    """The bytes of a file, or of a member of an uncompressed tar."""
+    try:
+        with path.open("rb") as file:
+            if byte_range is None:
+                return file.read()
+            file.seek(byte_range[0])
+            data = file.read(byte_range[1])
+    except FileNotFoundError:
+        raise DecodeError(str(path), "missing") from None
+    except OSError as error:
+        raise DecodeError(str(path), f"cannot be read: {error.strerror}") from error
+    if len(data) < byte_range[1]:
+        reason = f"ends {byte_range[1] - len(data)} bytes inside the member at {byte_range[0]}"
+        raise DecodeError(str(path), reason)
+    return data
+
+
+def decode_bytes(
+    data: bytes,
+    sample_rate: int,
+    *,
+    start_seconds: float = 0.0,
+    seconds: float | None = None,
+    name: str = "bytes",
+) -> Float32[np.ndarray, "samples"]:
+    """As :func:`decode`, from bytes; ``name`` is what a :class:`DecodeError` calls them."""
+    if not data:
+        raise DecodeError(name, "empty: 0 bytes")
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            native_rate = sound.samplerate
+            channels = _read(sound, start_seconds, seconds, name)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise DecodeError(name, f"cannot be decoded: {_reason(error)}") from error
+    mono = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
+    if not len(mono):
+        raise DecodeError(name, "holds no samples")
+    if not np.isfinite(mono).all():
+        raise DecodeError(name, "holds samples that are not finite numbers")
+    return np.clip(resample(mono, native_rate, sample_rate), -1.0, 1.0)
+
+
+def resample(
+    waveform: Float32[np.ndarray, "samples"], from_rate: int, to_rate: int
+) -> Float32[np.ndarray, "resampled"]:
+    """Bring mono samples from one rate (Hz) to another; at least one sample is left."""
+    if from_rate == to_rate:
+        return waveform
+    resampled = soxr.resample(waveform, from_rate, to_rate, quality="HQ")
+    return resampled if len(resampled) else waveform[:1]
+
+
+def _read(
+    sound: soundfile.SoundFile, start_seconds: float, seconds: float | None, name: str
+) -> Float32[np.ndarray, "samples channels"]:
+    """Seek, then decode no more than was asked for."""
+    start = min(round(start_seconds * sound.samplerate), sound.frames)
+    wanted = sound.frames - start
+    if seconds is not None:
+        wanted = min(wanted, round(seconds * sound.samplerate))
+    if start:
+        sound.seek(start)
+    if wanted >= _UNKNOWN_FRAMES:
+        return _read_unknown_length(sound)
+    channels = sound.read(wanted, dtype="float32", always_2d=True)
+    # An MP3's length may be an estimate; any other format knows its own.
+    if len(channels) < wanted and sound.format != "MP3":
+        raise DecodeError(name, f"truncated: {len(channels)} of {wanted} samples")
+    return channels
+
+
+def _read_unknown_length(
+    sound: soundfile.SoundFile,
+) -> Float32[np.ndarray, "samples channels"]:
+    """A FLAC written to a pipe does not tell its length: read until it ends."""
+    blocks = []
+    while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        blocks.append(block)
+    return np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's own words, without the address of our buffer."""
+    words = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return " ".join(words.split()).rstrip(".")

@@ -1,0 +1,205 @@
+"""One shard from its source files: what a worker process of a build does.
+
+In:  the clips of a shard, in order.
+Out: the tar, its offsets, and a record of what went in and what was rejected and why.
+
+Each file is written aside, flushed to the disk and renamed; the record comes last. So a shard
+with a record is whole, and one without is made anew.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sslaudio.data.corpora.base import Clip
+from sslaudio.data.decode import DecodeError, decode_bytes, read_bytes
+from sslaudio.data.encode import Codec, encode
+from sslaudio.data.index import OFFSETS, SPLIT_CODES, Shard
+
+WORK_FOLDER = ".build"
+"""Inside ``--out``: records of finished shards, and files being written."""
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """One shard to be written."""
+
+    name: str
+    clips: tuple[Clip, ...]
+    keys: tuple[str, ...]
+    """One a clip."""
+    out: Path
+    sample_rate: int
+    codec: Codec
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record of the finished shard lies while the build runs."""
+        return self.out / WORK_FOLDER / Path(self.name).with_suffix(".json").name
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a shard's clips."""
+
+    shard: Shard
+    split_seconds: dict[str, float]
+    labels: dict[str, int]
+    licences: dict[str, int]
+    rejected: list[tuple[str, str]]
+    """(source, reason) of each file left out."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Record":
+        """From the JSON that :func:`pack` wrote."""
+        content = json.loads(path.read_bytes())
+        rejected = [(source, reason) for source, reason in content.pop("rejected")]
+        return cls(Shard(**content.pop("shard")), rejected=rejected, **content)
+
+
+def pack(packing: Packing) -> Record:
+    """Decode, resample, encode and write one shard; then its record."""
+    writer, work, shard_name = _Writer(), packing.out / WORK_FOLDER, packing.name
+    temporary = work / f"{shard_name}.{os.getpid()}.tmp"
+    with temporary.open("wb+") as tar:
+        with tarfile.TarFile(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for clip, key in zip(packing.clips, packing.keys, strict=True):
+                writer.add(archive, clip, key, packing)
+        _flush(tar)
+        size = tar.tell()
+        tar.seek(0)
+        digest = hashlib.file_digest(tar, "sha256").hexdigest()
+    record = writer.record(shard_name, size, digest)
+    temporary.rename(packing.out / shard_name)
+    offsets = np.array(writer.rows, OFFSETS).tobytes()
+    write_atomically(packing.out / record.shard.offsets_name, offsets, work)
+    text = json.dumps(asdict(record), sort_keys=True)
+    write_atomically(packing.record_path, text.encode(), work)
+    return record
+
+
+def inputs_digest(clips: tuple[Clip, ...]) -> str:
+    """SHA-256 over the bytes of the clips' files, as :func:`pack` computes it on its way."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        try:
+            _digest_file(digest, read_bytes(clip.path))
+        except DecodeError:
+            _digest_file(digest, None)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, data: bytes, work: Path) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut."""
+    temporary = work / f"{path.name}.{os.getpid()}.tmp"
+    with temporary.open("wb") as file:
+        file.write(data)
+        _flush(file)
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class _Writer:
+    """Fills one tar and counts what goes in."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Any, ...]] = []
+        self.rejected: list[tuple[str, str]] = []
+        self.splits: Counter[str] = Counter()
+        self.split_samples: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.licences: Counter[str] = Counter()
+        self.inputs = hashlib.sha256()
+        self.sample_rate = 1
+
+    def add(self, archive: tarfile.TarFile, clip: Clip, key: str, packing: Packing) -> None:
+        """Write a clip's two members, or note why it was rejected."""
+        self.sample_rate = packing.sample_rate
+        data = None
+        try:
+            data = read_bytes(clip.path)
+            waveform = decode_bytes(data, packing.sample_rate, name=clip.source)
+        except DecodeError as error:
+            self.rejected.append((clip.source, error.reason))
+            return
+        finally:
+            _digest_file(self.inputs, data)
+        audio = encode(waveform, packing.sample_rate, packing.codec)
+        fields = fields_of(clip, len(waveform) / packing.sample_rate)
+        text = json.dumps(fields, sort_keys=True).encode()
+        audio_offset = _add_member(archive, f"{key}.{packing.codec}", audio)
+        json_offset = _add_member(archive, f"{key}.json", text)
+        self._count(clip, len(waveform))
+        split = SPLIT_CODES.index(clip.split or "")
+        sizes = (len(audio), len(text), len(waveform))
+        self.rows.append((audio_offset, json_offset, *sizes, split, b""))
+
+    def _count(self, clip: Clip, samples: int) -> None:
+        self.splits[clip.split or ""] += 1
+        self.split_samples[clip.split or ""] += samples
+        self.labels.update(clip.labels or ([] if clip.label is None else [clip.label]))
+        self.licences[clip.licence or ""] += 1
+
+    def record(self, name: str, size: int, digest: str) -> Record:
+        """What the finished tar holds."""
+        rate = self.sample_rate
+        seconds = sum(self.split_samples.values()) / rate
+        inputs, splits = self.inputs.hexdigest(), dict(self.splits)
+        return Record(
+            Shard(name, len(self.rows), seconds, size, digest, splits, inputs),
+            {split: samples / rate for split, samples in self.split_samples.items()},
+            dict(self.labels),
+            dict(self.licences),
+            self.rejected,
+        )
+
+
+def fields_of(clip: Clip, seconds: float) -> Fields:
+    """A clip's ``KEY.json``: what its corpus tells, and nothing for what it does not."""
+    told = {
+        "label": clip.label,
+        "labels": list(clip.labels) or None,
+        "split": clip.split,
+        "fold": clip.fold,
+        "recording": clip.recording,
+        "speaker": clip.speaker,
+        "subsets": list(clip.subsets) or None,
+        "source": clip.source,
+        "seconds": seconds,
+        "licence": clip.licence,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _add_member(archive: tarfile.TarFile, name: str, data: bytes) -> int:
+    """Append a file with a fixed owner and time; returns where its bytes begin."""
+    member = tarfile.TarInfo(name)  # mtime 0, owner 0, no names
+    member.size, member.mode = len(data), 0o444
+    archive.addfile(member, io.BytesIO(data))
+    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return archive.offset - padded
+
+
+def _digest_file(digest: Any, data: bytes | None) -> None:
+    """Add a file to a digest; its size first, so that two files never look like one."""
+    digest.update(b"missing" if data is None else len(data).to_bytes(8, "little"))
+    digest.update(data or b"")
+
+
+def _flush(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())

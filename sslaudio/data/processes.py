@@ -1,0 +1,58 @@
+"""Work spread over processes that never outlive the one that started them."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def die_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, even if it was killed.
+
+    A daemon thread waits for the parent's end; without it a killed build or training run
+    leaves workers behind that hold memory and files.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def run_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int | None
+) -> Iterator[Result]:
+    """Results of ``function`` over ``items``, in the order they get done.
+
+    Args:
+        function: defined at the top of a module, so that a process can find it.
+        items: what to work on.
+        jobs: processes; None takes every core this process may use, 1 stays in this process.
+    """
+    jobs = min(jobs or len(os.sched_getaffinity(0)), len(items))
+    if jobs <= 1:
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=die_with_parent) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a worker process was killed, perhaps for want of memory; run the command again "
+                "with a smaller --jobs: what was finished is kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _exit_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -1,0 +1,60 @@
+"""How far a long job is: a bar with the time left on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Advance = Callable[[int], None]
+"""Called with how many more are done."""
+ProgressMaker = Callable[[str, int], AbstractContextManager[Advance]]
+"""Given what is done and how many there are, opens a progress display."""
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+@contextmanager
+def shown(title: str, total: int) -> Iterator[Advance]:
+    """Show progress on standard error."""
+    console = Console(stderr=True, soft_wrap=True)
+    display = _bar if console.is_terminal else _lines
+    with display(title, total, console) as advance:
+        yield advance
+
+
+@contextmanager
+def silent(title: str, total: int) -> Iterator[Advance]:
+    """Show nothing."""
+    yield lambda done: None
+
+
+@contextmanager
+def _bar(title: str, total: int, console: Console) -> Iterator[Advance]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.advance(task, done)
+
+
+@contextmanager
+def _lines(title: str, total: int, console: Console) -> Iterator[Advance]:
+    done, started = 0, time.monotonic()
+    last_line = started
+
+    def advance(more: int) -> None:
+        nonlocal done, last_line
+        done += more
+        now = time.monotonic()
+        if done >= total or now - last_line > _SECONDS_BETWEEN_LINES:
+            last_line = now
+            left = (now - started) * (total - done) / max(done, 1)
+            console.print(f"{title}: {done} of {total}, {left:.0f} s left", highlight=False)
+
+    yield advance

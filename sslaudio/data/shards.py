@@ -1,0 +1,298 @@
+"""Writes shards: a corpus's clips in, standard WebDataset tars and their index out.
+
+In:  the clips of a corpus (sslaudio/data/corpora), a folder to write to.
+Out: ``NAME-000000.tar`` …, each with offsets ``NAME-000000.idx``; ``index.json``; and
+     ``rejected.jsonl`` where files could not be used. Described in shards/README.md.
+
+Which clip goes to which shard depends on the clips alone, so any number of processes writes the
+same bytes, and a build that was killed goes on with the shards it lacks.
+"""
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sslaudio.data import progress as progress_display
+from sslaudio.data.corpora.base import Clip
+from sslaudio.data.decode import RESAMPLER
+from sslaudio.data.encode import CODECS, Codec
+from sslaudio.data.index import INDEX_NAME, VERSION, Index, Totals, index_content, read_index
+from sslaudio.data.keys import keys_of
+from sslaudio.data.pack import (
+    WORK_FOLDER,
+    Packing,
+    Record,
+    fields_of,
+    inputs_digest,
+    pack,
+    write_atomically,
+)
+from sslaudio.data.plan import key_of, permute
+from sslaudio.data.processes import run_parallel
+from sslaudio.data.progress import ProgressMaker
+
+REJECTED_NAME = "rejected.jsonl"
+"""Lists each source file left out, with the reason."""
+REJECTED_FROM_FILES = 100
+"""``max_rejected`` is a share of at least this many files; fewer say too little."""
+
+_SHARDS_WANTED, _FEWEST_CLIPS, _MOST_CLIPS = 16, 64, 1024
+_SETTINGS_NAME = "settings.json"
+
+
+def build(
+    clips: Sequence[Clip],
+    out: Path,
+    *,
+    corpus: str,
+    sample_rate: int = 16_000,
+    codec: Codec = "flac",
+    clips_per_shard: int | None = None,
+    max_rejected: float = 0.01,
+    jobs: int | None = None,
+    progress: ProgressMaker = progress_display.shown,
+) -> tuple[Index, bool]:
+    """Write the shards of a corpus, or the ones that a build before this left to do.
+
+    Args:
+        clips: what the corpus's importer returned.
+        out: folder of the shards; made if absent.
+        corpus: name of the importer; the shards bear it.
+        sample_rate: Hz of the clips in the shards.
+        codec: ``flac`` or ``ogg``.
+        clips_per_shard: None gives about 16 shards of 64 to 1,024 clips.
+        max_rejected: share of files, 0 to 1, that may be unusable; from 100 files on.
+        jobs: processes; None takes every core.
+        progress: shows how far the build is.
+
+    Returns:
+        The index, and whether anything was left to do.
+
+    Raises:
+        ValueError: too many files were rejected, or ``out`` holds something else.
+    """
+    settings = _settings(
+        clips,
+        corpus=corpus,
+        sample_rate=sample_rate,
+        codec=codec,
+        clips_per_shard=clips_per_shard,
+        max_rejected=max_rejected,
+    )
+    packings = _packings(clips, out, settings)
+    with _locked(out):
+        if (out / INDEX_NAME).is_file():
+            _check_same_build(read_index(out)["settings"], settings, out)
+            index = Index.open(out)
+            made = dict(zip((p.name for p in packings), index.shards, strict=True))
+            _check_same_inputs(packings, {n: s.inputs for n, s in made.items()}, out / INDEX_NAME)
+            shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+            return index, False
+        records = _finished(packings, settings, out)
+        todo = [packing for packing in packings if packing.name not in records]
+        with progress(f"{corpus} -> {out}", len(clips)) as advance:
+            advance(sum(len(p.clips) for p in packings) - sum(len(p.clips) for p in todo))
+            for record in run_parallel(pack, todo, jobs):
+                records[record.shard.name] = record
+                advance(record.shard.samples + len(record.rejected))
+        _write_index([records[packing.name] for packing in packings], settings, out, max_rejected)
+        shutil.rmtree(out / WORK_FOLDER)
+    return Index.open(out), True
+
+
+def _settings(
+    clips: Sequence[Clip],
+    *,
+    corpus: str,
+    sample_rate: int,
+    codec: str,
+    clips_per_shard: int | None,
+    max_rejected: float,
+) -> dict[str, Any]:
+    """All that decides the bytes of the shards, checked."""
+    if not clips:
+        raise ValueError(f"there are no clips to build shards of {corpus!r} from; check --root")
+    if codec not in CODECS:
+        raise ValueError(f"there is no codec {codec!r}; set --codec to {' or '.join(CODECS)}")
+    if not 1_000 <= sample_rate <= 384_000:
+        raise ValueError(f"--sample-rate is {sample_rate} Hz; set it between 1000 and 384000")
+    if clips_per_shard is not None and clips_per_shard < 1:
+        raise ValueError(f"--clips-per-shard is {clips_per_shard}; set it to 1 or more")
+    if not 0 <= max_rejected <= 1:
+        raise ValueError(f"--max-rejected is {max_rejected:g}; it is a share, 0 to 1")
+    wanted = -(-len(clips) // _SHARDS_WANTED)
+    return {
+        "format": VERSION,
+        "corpus": corpus,
+        "sample_rate": sample_rate,
+        "codec": codec,
+        "resampler": RESAMPLER,
+        "clips_per_shard": clips_per_shard or min(max(wanted, _FEWEST_CLIPS), _MOST_CLIPS),
+        "files": len(clips),
+        "listing": _listing_digest(clips),
+    }
+
+
+def _listing_digest(clips: Sequence[Clip]) -> str:
+    """SHA-256 of what the importer tells of every clip, and of each file's size."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        size = clip.path.stat().st_size if clip.path.is_file() else -1
+        digest.update(json.dumps(fields_of(clip, size), sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _packings(clips: Sequence[Clip], out: Path, settings: dict[str, Any]) -> list[Packing]:
+    """Deal the clips to shards of nearly equal size, shuffled so that none is of one class."""
+    keys = keys_of([clip.source for clip in clips])
+    corpus = settings["corpus"]
+    name_key = int.from_bytes(hashlib.sha256(corpus.encode()).digest()[:8], "little")
+    order = permute(np.arange(len(clips)), len(clips), key_of(name_key))
+    shards = -(-len(clips) // settings["clips_per_shard"])
+    return [
+        Packing(
+            f"{corpus}-{number:06d}.tar",
+            tuple(clips[which] for which in chosen),
+            tuple(keys[which] for which in chosen),
+            out,
+            settings["sample_rate"],
+            settings["codec"],
+        )
+        for number, chosen in enumerate(np.array_split(order, shards))
+    ]
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold ``out`` for one build at a time."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; give a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another build is writing to {out}; wait for it to end") from None
+        yield
+
+
+def _finished(packings: list[Packing], settings: dict[str, Any], out: Path) -> dict[str, Record]:
+    """Records of the shards that a killed build left whole; prepares the work folder."""
+    work = out / WORK_FOLDER
+    settings_path = work / _SETTINGS_NAME
+    if settings_path.is_file():
+        _check_same_build(json.loads(settings_path.read_bytes()), settings, out)
+    elif any(out.glob("*.tar")):
+        raise ValueError(
+            f"{out} holds tars that no build of ours left; give an empty or new folder as --out"
+        )
+    work.mkdir(exist_ok=True)
+    for leftover in work.glob("*.tmp"):
+        leftover.unlink()
+    write_atomically(settings_path, json.dumps(settings).encode(), work)
+    records = {}
+    for packing in packings:
+        if packing.record_path.is_file():
+            record = Record.read(packing.record_path)
+            inputs = {packing.name: record.shard.inputs}
+            _check_same_inputs([packing], inputs, packing.record_path)
+            records[packing.name] = record
+    return records
+
+
+def _check_same_build(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
+    """Refuse to mix two builds in one folder."""
+    for name, value in now.items():
+        if before.get(name) == value:
+            continue
+        if name == "listing":
+            change = "files of other sizes, names, labels or splits"
+        else:
+            change = f"{name} {before.get(name)!r}, and now {value!r}"
+        raise ValueError(
+            f"{out} already holds shards of another build ({change}); give another --out, or "
+            f"remove {out} to build it anew"
+        )
+
+
+def _check_same_inputs(packings: list[Packing], inputs: dict[str, str], made: Path) -> None:
+    """Refuse to go on where a source file changed its content since a shard was made.
+
+    Sizes were compared already; contents are read again only where a file is newer.
+    """
+    made_at = made.stat().st_mtime_ns
+    for packing in packings:
+        newer = [c.path for c in packing.clips if c.path.is_file() and _is_newer(c.path, made_at)]
+        if newer and inputs_digest(packing.clips) != inputs[packing.name]:
+            raise ValueError(
+                f"source files of {packing.name} changed since {packing.out} was built (newer: "
+                f"{newer[0]}); give another --out, or remove {packing.out} to build it anew"
+            )
+
+
+def _is_newer(path: Path, made_at: int) -> bool:
+    return path.stat().st_mtime_ns > made_at
+
+
+def _write_index(
+    records: list[Record], settings: dict[str, Any], out: Path, max_rejected: float
+) -> None:
+    """List what was rejected; then, if that is not too much, write the index: the build is done."""
+    rejected = sorted(line for record in records for line in record.rejected)
+    work = out / WORK_FOLDER
+    if rejected:
+        lines = (json.dumps({"source": s, "reason": r}) + "\n" for s, r in rejected)
+        write_atomically(out / REJECTED_NAME, "".join(lines).encode(), work)
+    _check_rejected(rejected, settings["files"], max_rejected, out)
+    shards = [record.shard for record in records]
+    content = index_content(settings, _totals(records, len(rejected)), shards)
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    write_atomically(out / INDEX_NAME, text.encode(), work)
+
+
+def _check_rejected(
+    rejected: list[tuple[str, str]], files: int, max_rejected: float, out: Path
+) -> None:
+    too_many = files >= REJECTED_FROM_FILES and len(rejected) > max_rejected * files
+    if too_many or len(rejected) == files:
+        source, reason = rejected[0]
+        raise ValueError(
+            f"{len(rejected)} of {files} files were rejected, more than --max-rejected "
+            f"{max_rejected:g} allows; the first is {source} ({reason}), all are listed in "
+            f"{out / REJECTED_NAME}. Mend them, or raise --max-rejected and run again: "
+            f"finished shards are kept"
+            if len(rejected) < files
+            else f"none of the {files} files could be used; the first is {source} ({reason}), "
+            f"all are listed in {out / REJECTED_NAME}"
+        )
+
+
+def _totals(records: list[Record], rejected: int) -> Totals:
+    clips: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    licences: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
+    for record in records:
+        clips.update(record.shard.splits)
+        labels.update(record.labels)
+        licences.update(record.licences)
+        for split, more in record.split_seconds.items():
+            seconds[split] = seconds.get(split, 0.0) + more
+    splits = {s: {"clips": clips[s], "seconds": seconds[s]} for s in sorted(clips)}
+    totals = Totals(splits=splits, labels=dict(labels), licences=dict(licences))
+    return replace(
+        totals,
+        clips=clips.total(),
+        seconds=sum(seconds.values()),
+        bytes=sum(record.shard.bytes for record in records),
+        rejected=rejected,
+    )

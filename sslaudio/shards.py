@@ -1,0 +1,168 @@
+"""The verb ``sslaudio shards``: build, verify, info and synth."""
+
+import argparse
+import dataclasses
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, get_args
+
+from sslaudio import plugins
+from sslaudio.data import shards, synth
+from sslaudio.data.describe import describe
+from sslaudio.data.encode import CODECS
+from sslaudio.data.index import Index
+from sslaudio.data.verify import verify
+
+_OPTION = "option_"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's own verbs and their flags."""
+    verbs = parser.add_subparsers(dest="shards_verb", required=True, metavar="VERB")
+    build = verbs.add_parser("build", help="turn a corpus in its published layout into shards")
+    build.add_argument("--corpus", required=True, help=f"one of {', '.join(_corpora())}")
+    build.add_argument(
+        "--root", type=Path, help="folder of the corpus; by default $SSLAUDIO_DATA/CORPUS"
+    )
+    build.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    build.add_argument("--codec", choices=CODECS, default="flac", help="of the clips in the shards")
+    build.add_argument("--sample-rate", type=int, default=16_000, help="Hz of the clips")
+    build.add_argument("--clips-per-shard", type=int, help="by default about 16 shards, 64 to 1024")
+    build.add_argument(
+        "--max-rejected",
+        type=float,
+        default=0.01,
+        help="share of files, 0 to 1, that may be unusable; from 100 files on",
+    )
+    _add_jobs(build)
+    _add_options(build)
+    check = verbs.add_parser("verify", help="read everything again; exit 1 if anything is wrong")
+    check.add_argument("folder", type=Path, metavar="DIR")
+    _add_jobs(check)
+    info = verbs.add_parser("info", help="print what is in a folder of shards")
+    info.add_argument("folder", type=Path, metavar="DIR")
+    made = verbs.add_parser("synth", help="make a seeded set of synthetic clips")
+    made.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    made.add_argument("--clips", type=int, default=1_000, help="one second each")
+    made.add_argument("--seed", type=int, default=0)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Do what the verb says; returns the exit status."""
+    return {"build": _build, "verify": _verify, "info": _info, "synth": _synth}[args.shards_verb](
+        args
+    )
+
+
+def _build(args: argparse.Namespace) -> int:
+    module = plugins.load("corpora", args.corpus)
+    config = _config(module.Config, args)
+    root = _root(args.root, args.corpus)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", UserWarning)
+        clips = module.build(config, root)
+    for warning in heard:
+        sys.stderr.write(f"warning: {warning.message}\n")
+    index, was_made = shards.build(
+        clips,
+        args.out,
+        corpus=args.corpus.rpartition(".")[2],
+        sample_rate=args.sample_rate,
+        codec=args.codec,
+        clips_per_shard=args.clips_per_shard,
+        max_rejected=args.max_rejected,
+        jobs=args.jobs,
+    )
+    _say_what_was_made(index, was_made)
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    problems = verify(args.folder, jobs=args.jobs)
+    for problem in problems:
+        sys.stdout.write(f"{problem}\n")
+    clips = len(problems) or "no"
+    sys.stdout.write(f"{args.folder}: {clips} problem{'' if len(problems) == 1 else 's'}\n")
+    return 1 if problems else 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    sys.stdout.write(describe(args.folder))
+    return 0
+
+
+def _synth(args: argparse.Namespace) -> int:
+    _say_what_was_made(*synth.build(args.out, clips=args.clips, seed=args.seed))
+    return 0
+
+
+def _say_what_was_made(index: Index, was_made: bool) -> None:
+    totals = index.totals
+    done = "built" if was_made else "is already built, nothing to do"
+    rejected = (
+        f"; {totals.rejected} files rejected, listed in {index.folder / shards.REJECTED_NAME}"
+    )
+    sys.stdout.write(
+        f"{index.folder} {done}: {totals.clips} clips, {totals.seconds / 3600:.2f} h in "
+        f"{len(index.shards)} shards{rejected if totals.rejected else ''}\n"
+    )
+
+
+def _root(given: Path | None, corpus: str) -> Path:
+    """``--root``, or the corpus's folder in ``$SSLAUDIO_DATA``."""
+    if given is not None:
+        if not given.is_dir():
+            raise ValueError(f"--root {given} is no folder; give the folder of {corpus}")
+        return given
+    data = os.environ.get("SSLAUDIO_DATA")
+    if not data:
+        raise ValueError(
+            f"where is {corpus}? give --root DIR, or set $SSLAUDIO_DATA to the folder that holds "
+            f"{corpus}/"
+        )
+    root = Path(data, corpus)
+    if not root.is_dir():
+        raise ValueError(
+            f"$SSLAUDIO_DATA is {data}, which has no folder {corpus}; give --root DIR, or set "
+            f"$SSLAUDIO_DATA to the folder that holds {corpus}/"
+        )
+    return root
+
+
+def _corpora() -> list[str]:
+    return plugins.names("corpora")
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, help="processes; by default one a core")
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """One flag for each field of the corpora's Configs."""
+    owners: dict[str, list[str]] = {}
+    for corpus in _corpora():
+        for option in dataclasses.fields(plugins.load("corpora", corpus).Config):
+            owners.setdefault(option.name, []).append(corpus)
+    for name, corpora in owners.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", dest=f"{_OPTION}{name}", help=f"of {', '.join(corpora)}"
+        )
+
+
+def _config(config_class: type[Any], args: argparse.Namespace) -> Any:
+    """The corpus's Config from the flags; a flag of another corpus is refused."""
+    given = {
+        name.removeprefix(_OPTION): value
+        for name, value in vars(args).items()
+        if name.startswith(_OPTION) and value is not None
+    }
+    options = {option.name: option for option in dataclasses.fields(config_class)}
+    for name, value in given.items():
+        if name not in options:
+            raise ValueError(f"--{name} is no option of corpus {args.corpus}; leave it out")
+        choices = get_args(options[name].type)
+        if value not in choices:
+            raise ValueError(f"--{name} is {value!r}; set it to {' or '.join(choices)}")
+    return config_class(**given)
