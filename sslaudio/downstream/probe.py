@@ -1,0 +1,198 @@
+"""A true linear probe: what a line through frozen embeddings can tell apart.
+
+In:  embeddings and class indices of train, validation and test clips.
+Out: scores, predictions, and a linear head with the standardisation folded in.
+
+The encoder is long gone when this runs: no gradient, no training mode, no statistics of
+test clips can reach it.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from sslaudio.downstream.metrics import accuracy
+
+CONSTANT = 1e-6
+"""A feature whose deviation is below this share of its mean is float32 rounding, not a feature."""
+NEVER = -1e4
+"""Bias of a class without training clips: it is never predicted, and its loss stays finite."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """How the line is fitted.
+
+    Multinomial logistic regression with an L2 penalty on the weights (not the bias), by
+    L-BFGS in float64 on features standardised on train. Convex: no seed, no learning rate.
+    """
+
+    strengths: tuple[float, ...] = (1.0, 0.1, 0.01, 0.001, 0.0001)
+    """Penalties to try: the loss is mean cross-entropy + strength / 2 * sum of squared weights."""
+    max_iterations: int = 1_000
+    """Steps of L-BFGS a strength; each strength starts from the stronger one's weights."""
+    tolerance: float = 1e-4
+    """Largest slope of the loss at which a fit counts as finished."""
+
+    def __post_init__(self) -> None:
+        if not self.strengths or min(self.strengths) <= 0:
+            raise ValueError(
+                f"probe.strengths is {list(self.strengths)}, but the penalties to try must be "
+                f"above 0 and one at least; 1, 0.1, 0.01, 0.001, 0.0001 are the usual ones"
+            )
+        if self.max_iterations < 1:
+            raise ValueError(f"probe.max_iterations is {self.max_iterations}; set it to 1 or more")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Embedded clips of one part of a fold."""
+
+    embeddings: Float[np.ndarray, "clips dim"]
+    """One row a clip."""
+    targets: Int[np.ndarray, "clips"]
+    """Index of each clip's class."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """The best line on validation, and its score on test."""
+
+    validation: float
+    """Accuracy on validation, from 0 to 1."""
+    test: float
+    """Accuracy on test, from 0 to 1."""
+    strength: float
+    """The penalty chosen on validation."""
+    validation_predictions: Int[np.ndarray, "clips"]
+    """Predicted class of each validation clip."""
+    test_predictions: Int[np.ndarray, "clips"]
+    """Predicted class of each test clip."""
+    weights: Float[np.ndarray, "classes dim"]
+    """For embeddings as they are: the standardisation is folded in."""
+    bias: Float[np.ndarray, "classes"]
+    """Likewise; :data:`NEVER` for a class without training clips."""
+    converged: bool
+    """Whether L-BFGS finished within ``max_iterations`` at the chosen strength."""
+
+    def linear(self) -> nn.Linear:
+        """The head as a float32 layer: embeddings ``[clips, dim]`` to ``[clips, classes]``."""
+        classes, dim = self.weights.shape
+        layer = nn.Linear(dim, classes)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(self.weights))
+            layer.bias.copy_(torch.from_numpy(self.bias))
+        return layer
+
+
+@dataclass(frozen=True)
+class _Line:
+    strength: float
+    weights: np.ndarray
+    bias: np.ndarray
+    converged: bool
+
+    def predictions(self, part: Part) -> np.ndarray:
+        return np.argmax(part.embeddings.astype(np.float64) @ self.weights.T + self.bias, axis=1)
+
+
+def fit(
+    train: Part, validation: Part, test: Part, classes: int, config: Config | None = None
+) -> ProbeResult:
+    """Fit on train, choose the strength on validation, score once on test.
+
+    Among strengths that validate alike the stronger wins. The chosen line is not fitted
+    again: neither validation nor test clips ever reach a weight.
+
+    Args:
+        train: at least two classes among its targets.
+        validation: chooses the strength.
+        test: is scored.
+        classes: how many the task has; some may be absent from train.
+        config: the grid; its defaults where None.
+    """
+    for name, part in (("train", train), ("validation", validation), ("test", test)):
+        _check(name, part, classes)
+    if len(np.unique(train.targets)) < 2:
+        raise ValueError(
+            "the training clips are all of one class: there is no line to draw; give a task or "
+            "fold with training clips of two classes or more"
+        )
+    best, best_score = None, -1.0
+    for line in _path(train, classes, config or Config()):
+        score = accuracy(validation.targets, line.predictions(validation))
+        if score > best_score:
+            best, best_score = line, score
+    assert best is not None
+    predictions = best.predictions(test)
+    return ProbeResult(
+        validation=best_score,
+        test=accuracy(test.targets, predictions),
+        strength=best.strength,
+        validation_predictions=best.predictions(validation),
+        test_predictions=predictions,
+        weights=best.weights,
+        bias=best.bias,
+        converged=best.converged,
+    )
+
+
+def _path(train: Part, classes: int, config: Config) -> Iterator[_Line]:
+    """One line a strength, strongest first, each fit starting where the last one ended."""
+    embeddings = train.embeddings.astype(np.float64)
+    mean, deviation = embeddings.mean(axis=0), embeddings.std(axis=0)
+    varies = deviation > CONSTANT * np.abs(mean)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    embeddings = (embeddings - mean) * scale
+    model = LogisticRegression(
+        solver="lbfgs", max_iter=config.max_iterations, tol=config.tolerance, warm_start=True
+    )
+    for strength in sorted(set(config.strengths), reverse=True):
+        # scikit-learn's C multiplies a summed cross-entropy, ours divides a mean one.
+        model.C = 1.0 / (strength * len(embeddings))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(embeddings, train.targets)
+        weights, bias = _all_classes(model, classes)
+        weights = weights * scale
+        finished = int(np.max(model.n_iter_)) < config.max_iterations
+        yield _Line(strength, weights, bias - weights @ mean, finished)
+
+
+def _all_classes(model: LogisticRegression, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and bias with one row a class of the task, trained on or not."""
+    rows, bias_rows = model.coef_, model.intercept_
+    if len(rows) == 1:  # two classes: scikit-learn keeps the difference of the two rows
+        rows, bias_rows = np.vstack([-rows, rows]) / 2, np.append(-bias_rows, bias_rows) / 2
+    weights = np.zeros((classes, rows.shape[1]))
+    bias = np.full(classes, NEVER)
+    weights[model.classes_], bias[model.classes_] = rows, bias_rows
+    return weights, bias
+
+
+def _check(name: str, part: Part, classes: int) -> None:
+    if part.embeddings.ndim != 2 or len(part.embeddings) != len(part.targets):
+        raise ValueError(
+            f"{name}: embeddings of shape {part.embeddings.shape} do not fit {len(part.targets)} "
+            f"targets; give one row of [clips, dim] a target"
+        )
+    if not len(part.targets):
+        raise ValueError(f"{name} holds no clip; give a fold with clips in every part")
+    broken = np.flatnonzero(~np.isfinite(part.embeddings).all(axis=1))
+    if len(broken):
+        raise ValueError(
+            f"{name}: {len(broken)} of {len(part.targets)} embeddings are not finite, the first "
+            f"at row {broken[0]}; the checkpoint is broken or its precision too low: use another"
+        )
+    if part.targets.min() < 0 or part.targets.max() >= classes:
+        raise ValueError(
+            f"{name}: targets run from {part.targets.min()} to {part.targets.max()}, but there "
+            f"are {classes} classes; give the task's own class list"
+        )

@@ -1,0 +1,142 @@
+"""The linear probe: finds a line where there is one, chance where there is none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from sslaudio.downstream.probe import Config, Part, fit
+
+
+def blobs(clips: int, seed: int, classes: int = 3, dim: int = 8, noise: float = 0.3) -> Part:
+    generator = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(classes, dim))
+    targets = np.arange(clips) % classes
+    embeddings = centres[targets] + noise * generator.normal(size=(clips, dim))
+    return Part(embeddings.astype(np.float32), targets)
+
+
+def test_separated_classes_are_told_apart():
+    result = fit(blobs(60, 0), blobs(30, 1), blobs(30, 2), classes=3)
+
+    assert result.validation == result.test == 1.0
+    assert (result.test_predictions == blobs(30, 2).targets).all()
+    assert result.converged
+
+
+def test_shuffled_labels_score_chance():
+    parts = [blobs(300, seed, classes=4) for seed in range(3)]
+    generator = np.random.default_rng(7)
+    shuffled = [replace(part, targets=generator.permutation(part.targets)) for part in parts]
+
+    result = fit(*shuffled, classes=4)
+
+    # Chance is 0.25 with a standard error of 0.025.
+    assert result.test == pytest.approx(0.25, abs=0.09)
+
+
+def test_the_line_is_sklearns_on_standardised_features():
+    train, validation, test = blobs(90, 0, noise=2), blobs(60, 1, noise=2), blobs(60, 2, noise=2)
+    mean, deviation = train.embeddings.mean(axis=0), train.embeddings.std(axis=0)
+    peer = LogisticRegression(C=1 / (0.1 * 90), tol=1e-8, max_iter=1000)
+    peer.fit((train.embeddings - mean) / deviation, train.targets)
+
+    config = Config(strengths=(0.1,), tolerance=1e-8)
+    result = fit(train, validation, test, 3, config)
+
+    assert result.weights * deviation == pytest.approx(peer.coef_, abs=1e-4)
+    assert result.test == peer.score((test.embeddings - mean) / deviation, test.targets)
+
+
+def test_equal_validation_chooses_the_stronger_penalty():
+    config = Config(strengths=(0.001, 1.0, 0.1))
+
+    assert fit(blobs(60, 0), blobs(30, 1), blobs(30, 2), 3, config).strength == 1.0
+
+
+def test_test_clips_choose_nothing():
+    train, validation, test = (blobs(60, seed, noise=2) for seed in range(3))
+    other = Part(test.embeddings + 100, 2 - test.targets)
+
+    one, two = fit(train, validation, test, 3), fit(train, validation, other, 3)
+
+    assert one.strength == two.strength
+    assert (one.weights == two.weights).all()
+
+
+def test_scale_and_shift_of_a_feature_change_nothing():
+    parts = [blobs(60, seed, noise=2) for seed in range(3)]
+    scales = np.array([1e-3, 1, 1e3, 5, 0.1, 7, 1, 2])
+    moved = [
+        Part(part.embeddings.astype(np.float64) * scales + scales, part.targets) for part in parts
+    ]
+
+    one, two = fit(*parts, classes=3), fit(*moved, classes=3)
+
+    assert (one.test_predictions == two.test_predictions).all()
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1e6])
+def test_a_constant_feature_is_never_weighed(constant):
+    parts = []
+    for seed in range(3):
+        part = blobs(60, seed)
+        column = np.full((60, 1), constant, np.float32)
+        parts.append(Part(np.hstack([part.embeddings, column]), part.targets))
+    parts[2].embeddings[:, -1] += 1_000  # would decide every test clip, had it a weight
+
+    result = fit(*parts, classes=3)
+
+    assert (result.weights[:, -1] == 0).all()
+    assert result.test == 1.0
+
+
+def test_the_layer_predicts_as_the_probe():
+    test = blobs(60, 2, noise=2)
+    result = fit(blobs(60, 0, noise=2), blobs(60, 1, noise=2), test, classes=3)
+
+    with torch.no_grad():
+        logits = result.linear()(torch.from_numpy(test.embeddings))
+
+    assert (logits.argmax(dim=1).numpy() == result.test_predictions).all()
+
+
+@pytest.mark.parametrize("kept", [(0, 2), (1, 2, 3)])
+def test_a_class_without_training_clips_is_never_predicted(kept):
+    train = blobs(80, 0, classes=4)
+    mask = np.isin(train.targets, kept)
+    train = Part(train.embeddings[mask], train.targets[mask])
+
+    result = fit(train, blobs(40, 1, classes=4), blobs(40, 2, classes=4), classes=4)
+
+    assert set(result.test_predictions) == set(kept)
+    assert result.test == pytest.approx(len(kept) / 4)
+
+
+def test_two_fits_agree_to_the_last_digit():
+    parts = [blobs(60, seed, noise=2) for seed in range(3)]
+
+    assert (fit(*parts, classes=3).weights == fit(*parts, classes=3).weights).all()
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        (Part(np.zeros((0, 8)), np.zeros(0, int)), "train holds no clip"),
+        (Part(np.zeros((3, 8)), np.zeros(3, int)), "all of one class"),
+        (Part(np.full((3, 8), np.nan), np.arange(3)), "3 of 3 embeddings are not finite"),
+        (Part(np.zeros((3, 8)), np.arange(3) + 1), "targets run from 1 to 3"),
+        (Part(np.zeros((3, 8)), np.arange(2)), "do not fit 2 targets"),
+    ],
+)
+def test_unusable_training_clips_are_refused(train, words):
+    with pytest.raises(ValueError, match=words):
+        fit(train, blobs(30, 1), blobs(30, 2), classes=3)
+
+
+@pytest.mark.parametrize("strengths", [(), (0.0, 1.0), (-1.0,)])
+def test_a_penalty_must_be_above_zero(strengths):
+    with pytest.raises(ValueError, match="above 0"):
+        Config(strengths=strengths)
