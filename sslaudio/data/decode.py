@@ -10,6 +10,7 @@ seconds.
 """
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +106,10 @@ def decode_bytes(
     mono = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
     if not len(mono):
         raise DecodeError(name, "holds no samples")
-    if not np.isfinite(mono).all():
+    if not math.isfinite(_peak(mono)):
         raise DecodeError(name, "holds samples that are not finite numbers")
-    return np.clip(resample(mono, native_rate, sample_rate), -1.0, 1.0)
+    mono = resample(mono, native_rate, sample_rate)
+    return mono if _peak(mono) <= 1.0 else np.clip(mono, -1.0, 1.0)
 
 
 def resample(
@@ -147,6 +149,11 @@ def _read_unknown_length(
     while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
         blocks.append(block)
     return np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
+
+
+def _peak(waveform: Float32[np.ndarray, "samples"]) -> float:
+    """Largest absolute value; not finite if any sample is not."""
+    return float(max(waveform.max(), -waveform.min()))
 
 
 def _reason(error: Exception) -> str:

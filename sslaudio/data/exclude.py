@@ -101,8 +101,9 @@ def _excluded_from(index: Index, rules: Sequence[Rule], hit: set[Rule]) -> dict[
                 wanted.setdefault((name, rule.value), []).append(rule)
     excluded: dict[int, list[int]] = {}
     for shard in range(len(index.shards) if wanted else 0):
-        for member in range(len(index.offsets(shard))):
-            told = _told(index.key(shard, member), index.fields(shard, member))
+        for member in range(index.shards[shard].samples):
+            clip = index.clip(shard, member)
+            told = _told(clip.key, clip.fields)
             matches = [rule for pair in told for rule in wanted.get(pair, ())]
             if matches:
                 hit.update(matches)

@@ -95,6 +95,19 @@ class Example:
     """Length at the index's sample rate."""
 
 
+@dataclass(frozen=True)
+class StoredClip:
+    """All of one clip, as it lies in its shard."""
+
+    key: str
+    fields: dict[str, Any]
+    """Its JSON."""
+    audio: bytes
+    """Its encoded sound."""
+    samples: int
+    """Length at the index's sample rate."""
+
+
 class Index:
     """A folder of shards, opened; :meth:`open` checks that it is whole."""
 
@@ -137,16 +150,38 @@ class Index:
             self._offsets[shard] = rows
         return self._offsets[shard]
 
-    def audio(self, shard: int, member: int) -> bytes:
-        """The encoded sound of a clip."""
-        row = self.offsets(shard)[member]
-        return self._read(shard, int(row["audio_offset"]), int(row["audio_bytes"]))
+    def clip(self, shard: int, member: int) -> StoredClip:
+        """All of a clip, undecoded, by one read: its header, sound and JSON are neighbours."""
+        audio_at, json_at, audio_bytes, json_bytes, samples, _, _ = self.offsets(shard)[
+            member
+        ].item()
+        first = audio_at - _TAR_BLOCK
+        data = self._read(shard, first, json_at + json_bytes - first)
+        text = data[json_at - first :]
+        fields = self._fields(text, shard, member)
+        return StoredClip(_key(data), fields, data[_TAR_BLOCK:][:audio_bytes], samples)
 
-    def fields(self, shard: int, member: int) -> dict[str, Any]:
-        """The JSON of a clip."""
-        row = self.offsets(shard)[member]
+    def examples(self) -> Iterator[Example]:
+        """Every clip of every shard, in the order of the tars."""
+        for number, shard in enumerate(self.shards):
+            for member, row in enumerate(self.offsets(number)):
+                audio_at, json_at, audio_bytes, json_bytes, samples, _, _ = row.item()
+                yield Example(
+                    _key(self._read(number, audio_at - _TAR_BLOCK, _TAR_BLOCK)),
+                    self._fields(self._read(number, json_at, json_bytes), number, member),
+                    self.folder / shard.name,
+                    (audio_at, audio_bytes),
+                    samples,
+                )
+
+    def split_counts(self, splits: tuple[str, ...]) -> Int64[np.ndarray, "shards"]:
+        """Clips of the given splits in each shard, from the index alone."""
+        counts = [sum(shard.splits.get(split, 0) for split in splits) for shard in self.shards]
+        return np.array(counts, np.int64)
+
+    def _fields(self, text: bytes, shard: int, member: int) -> dict[str, Any]:
         try:
-            fields = json.loads(self._read(shard, int(row["json_offset"]), int(row["json_bytes"])))
+            fields = json.loads(text)
         except ValueError:
             fields = None
         if not isinstance(fields, dict):
@@ -156,29 +191,6 @@ class Index:
             )
         return fields
 
-    def key(self, shard: int, member: int) -> str:
-        """The key of a clip: its name in the tar's header, without the suffix."""
-        row = self.offsets(shard)[member]
-        header = self._read(shard, int(row["audio_offset"]) - _TAR_BLOCK, 100)
-        return header.rstrip(b"\0").decode("ascii", "replace").partition(".")[0]
-
-    def examples(self) -> Iterator[Example]:
-        """Every clip of every shard, in the order of the tars."""
-        for number, shard in enumerate(self.shards):
-            for member, row in enumerate(self.offsets(number)):
-                yield Example(
-                    self.key(number, member),
-                    self.fields(number, member),
-                    self.folder / shard.name,
-                    (int(row["audio_offset"]), int(row["audio_bytes"])),
-                    int(row["samples"]),
-                )
-
-    def split_counts(self, splits: tuple[str, ...]) -> Int64[np.ndarray, "shards"]:
-        """Clips of the given splits in each shard, from the index alone."""
-        counts = [sum(shard.splits.get(split, 0) for split in splits) for shard in self.shards]
-        return np.array(counts, np.int64)
-
     def _read(self, shard: int, offset: int, size: int) -> bytes:
         if shard not in self._tars:
             if len(self._tars) >= _OPEN_TARS:
@@ -186,10 +198,12 @@ class Index:
             self._tars[shard] = os.open(self.folder / self.shards[shard].name, os.O_RDONLY)
         self._tars.move_to_end(shard)
         # pread and no mmap: a tar cut short while it is read must not kill the process.
-        data = os.pread(self._tars[shard], size, offset) if offset >= 0 else b""
-        if len(data) < size:
+        sound = offset >= 0 and size >= 0 and offset + size <= self.shards[shard].bytes
+        data = os.pread(self._tars[shard], size, offset) if sound else b""
+        if len(data) < size or not sound:
             raise ValueError(
-                f"{self.folder / self.shards[shard].name} ends inside a clip; "
+                f"{self.folder / self.shards[shard].name} does not hold a clip "
+                f"where its offsets say; "
                 f"run `sslaudio shards verify {self.folder}`"
             )
         return data
@@ -253,6 +267,11 @@ def size_problem(folder: Path, shard: Shard) -> str | None:
         if found > size:
             return f"{name} is altered: {found} bytes, the index says {size}"
     return None
+
+
+def _key(header: bytes) -> str:
+    """A clip's key from its tar header: the file name without the suffix."""
+    return header[:100].rstrip(b"\0").decode("ascii", "replace").partition(".")[0]
 
 
 def _how_to_build(folder: Path) -> str:

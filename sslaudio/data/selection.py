@@ -1,15 +1,18 @@
-"""Which clips of a folder of shards take part: by split, without the excluded ones.
+"""Which clips of which folders take part: by split, without the excluded ones.
 
-In:  an opened index, the wanted splits, the excluded members of each shard.
+In:  the folders with their weights, the wanted split, the files of rules to exclude.
 Out: how many of each shard's clips take part, and which member the n-th of them is.
 """
 
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64
 
+from sslaudio.data.exclude import excluded_members, read_rules
 from sslaudio.data.index import SPLIT_CODES, Index
 
 Split = Literal["train", "validation", "test", "noise", "all"]
@@ -58,3 +61,82 @@ class Selection:
             lost = rows["samples"][np.isin(rows["split"], codes)]
             seconds -= int(lost.sum()) / self.index.sample_rate
         return seconds
+
+
+def open_selections(
+    shards: tuple[str, ...], *, split: Split, exclude: tuple[str, ...], sample_rate: int
+) -> tuple[list[Selection], tuple[float, ...]]:
+    """Open the folders of ``data.shards``.
+
+    Args:
+        shards: ``DIR`` or ``DIR=weight``.
+        split: which clips take part.
+        exclude: files of rules, see :mod:`sslaudio.data.exclude`.
+        sample_rate: Hz that the shards must have.
+
+    Returns:
+        What takes part of each folder, and each folder's weight.
+    """
+    folders, weights = _folders(shards)
+    indexes = [Index.open(folder) for folder in folders]
+    for index in indexes:
+        _check_rate(index, sample_rate)
+    rules = read_rules(exclude)
+    excluded = excluded_members(rules, indexes) if rules else [{} for _ in indexes]
+    selections = [
+        Selection(index, splits_of(split), left_out)
+        for index, left_out in zip(indexes, excluded, strict=True)
+    ]
+    for selection in selections:
+        _check_some(selection, split)
+    return selections, weights
+
+
+def _folders(shards: tuple[str, ...]) -> tuple[list[Path], tuple[float, ...]]:
+    """Folders and weights of ``data.shards``."""
+    if not shards:
+        raise ValueError(
+            "data.shards names no folder; give one made by `sslaudio shards build` or "
+            "`sslaudio shards synth`"
+        )
+    pairs = [_folder_and_weight(text) for text in shards]
+    folders = [folder for folder, _ in pairs]
+    twice = {folder for folder in folders if folders.count(folder) > 1}
+    if twice:
+        raise ValueError(
+            f"data.shards names {twice.pop()} twice; name it once, as DIR=2 to hear it twice"
+        )
+    return folders, tuple(weight for _, weight in pairs)
+
+
+def _folder_and_weight(text: str) -> tuple[Path, float]:
+    folder, equals, tail = text.rpartition("=")
+    if not equals or Path(text).is_dir():
+        return Path(text), 1.0
+    try:
+        weight = float(tail)
+    except ValueError:
+        raise ValueError(
+            f"data.shards has {text!r}: {tail!r} is no number; write DIR or DIR=weight"
+        ) from None
+    if not 0 < weight < math.inf:
+        raise ValueError(f"data.shards has {text!r}: a weight is above 0; leave the folder out")
+    return Path(folder), weight
+
+
+def _check_rate(index: Index, sample_rate: int) -> None:
+    if index.sample_rate != sample_rate:
+        raise ValueError(
+            f"{index.folder} has shards at {index.sample_rate} Hz, but the front end wants "
+            f"{sample_rate} Hz; build them again with --sample-rate {sample_rate}, or set "
+            f"features.sample_rate to {index.sample_rate}"
+        )
+
+
+def _check_some(selection: Selection, split: Split) -> None:
+    if not selection.counts().sum():
+        there = ", ".join(name or "none" for name in selection.index.totals.splits)
+        raise ValueError(
+            f"{selection.index.folder} has no clip of data.split {split!r} that data.exclude "
+            f"leaves in; its clips are of split: {there}"
+        )

@@ -8,13 +8,11 @@ Which clip goes to which shard depends on the clips alone, so any number of proc
 same bytes, and a build that was killed goes on with the shards it lacks.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +30,13 @@ from sslaudio.data.pack import (
     Packing,
     Record,
     fields_of,
-    inputs_digest,
     pack,
     write_atomically,
 )
 from sslaudio.data.plan import key_of, permute
 from sslaudio.data.processes import run_parallel
 from sslaudio.data.progress import ProgressMaker
+from sslaudio.data.resume import check_same_build, check_same_inputs, finished, locked
 
 REJECTED_NAME = "rejected.jsonl"
 """Lists each source file left out, with the reason."""
@@ -46,7 +44,6 @@ REJECTED_FROM_FILES = 100
 """``max_rejected`` is a share of at least this many files; fewer say too little."""
 
 _SHARDS_WANTED, _FEWEST_CLIPS, _MOST_CLIPS = 16, 64, 1024
-_SETTINGS_NAME = "settings.json"
 
 
 def build(
@@ -89,15 +86,15 @@ def build(
         max_rejected=max_rejected,
     )
     packings = _packings(clips, out, settings)
-    with _locked(out):
+    with locked(out):
         if (out / INDEX_NAME).is_file():
-            _check_same_build(read_index(out)["settings"], settings, out)
+            check_same_build(read_index(out)["settings"], settings, out)
             index = Index.open(out)
             made = dict(zip((p.name for p in packings), index.shards, strict=True))
-            _check_same_inputs(packings, {n: s.inputs for n, s in made.items()}, out / INDEX_NAME)
+            check_same_inputs(packings, {n: s.inputs for n, s in made.items()}, out / INDEX_NAME)
             shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
             return index, False
-        records = _finished(packings, settings, out)
+        records = finished(packings, settings, out)
         todo = [packing for packing in packings if packing.name not in records]
         with progress(f"{corpus} -> {out}", len(clips)) as advance:
             advance(sum(len(p.clips) for p in packings) - sum(len(p.clips) for p in todo))
@@ -169,78 +166,6 @@ def _packings(clips: Sequence[Clip], out: Path, settings: dict[str, Any]) -> lis
         )
         for number, chosen in enumerate(np.array_split(order, shards))
     ]
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold ``out`` for one build at a time."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; give a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another build is writing to {out}; wait for it to end") from None
-        yield
-
-
-def _finished(packings: list[Packing], settings: dict[str, Any], out: Path) -> dict[str, Record]:
-    """Records of the shards that a killed build left whole; prepares the work folder."""
-    work = out / WORK_FOLDER
-    settings_path = work / _SETTINGS_NAME
-    if settings_path.is_file():
-        _check_same_build(json.loads(settings_path.read_bytes()), settings, out)
-    elif any(out.glob("*.tar")):
-        raise ValueError(
-            f"{out} holds tars that no build of ours left; give an empty or new folder as --out"
-        )
-    work.mkdir(exist_ok=True)
-    for leftover in work.glob("*.tmp"):
-        leftover.unlink()
-    write_atomically(settings_path, json.dumps(settings).encode(), work)
-    records = {}
-    for packing in packings:
-        if packing.record_path.is_file():
-            record = Record.read(packing.record_path)
-            inputs = {packing.name: record.shard.inputs}
-            _check_same_inputs([packing], inputs, packing.record_path)
-            records[packing.name] = record
-    return records
-
-
-def _check_same_build(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
-    """Refuse to mix two builds in one folder."""
-    for name, value in now.items():
-        if before.get(name) == value:
-            continue
-        if name == "listing":
-            change = "files of other sizes, names, labels or splits"
-        else:
-            change = f"{name} {before.get(name)!r}, and now {value!r}"
-        raise ValueError(
-            f"{out} already holds shards of another build ({change}); give another --out, or "
-            f"remove {out} to build it anew"
-        )
-
-
-def _check_same_inputs(packings: list[Packing], inputs: dict[str, str], made: Path) -> None:
-    """Refuse to go on where a source file changed its content since a shard was made.
-
-    Sizes were compared already; contents are read again only where a file is newer.
-    """
-    made_at = made.stat().st_mtime_ns
-    for packing in packings:
-        newer = [c.path for c in packing.clips if c.path.is_file() and _is_newer(c.path, made_at)]
-        if newer and inputs_digest(packing.clips) != inputs[packing.name]:
-            raise ValueError(
-                f"source files of {packing.name} changed since {packing.out} was built (newer: "
-                f"{newer[0]}); give another --out, or remove {packing.out} to build it anew"
-            )
-
-
-def _is_newer(path: Path, made_at: int) -> bool:
-    return path.stat().st_mtime_ns > made_at
 
 
 def _write_index(

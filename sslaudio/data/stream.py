@@ -9,28 +9,23 @@ micro-batch ``a`` of rank ``r`` is part ``a * ranks + r``. What stands at a posi
 the seed alone (:mod:`sslaudio.data.plan`), so the position is the whole state.
 """
 
-import itertools
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sslaudio.data.decode import DecodeError, decode_bytes
-from sslaudio.data.exclude import excluded_members, read_rules
-from sslaudio.data.index import Index
-from sslaudio.data.plan import Places, Plan, key_of, uniform
-from sslaudio.data.processes import die_with_parent
-from sslaudio.data.selection import Selection, Split, splits_of
+from sslaudio.data.index import Index, StoredClip
+from sslaudio.data.loader import read_ahead
+from sslaudio.data.plan import Plan, key_of, uniform
+from sslaudio.data.selection import Split, open_selections
 
 _CROP_KEY = 3
-_PREFETCHED_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -126,17 +121,9 @@ class Stream:
         self.ranks = ranks
         self.accumulation = accumulation
         self.clip_samples = max(1, round(config.clip_seconds * sample_rate))
-        folders, weights = _folders(config.shards)
-        indexes = [Index.open(folder) for folder in folders]
-        for index in indexes:
-            _check_rate(index, sample_rate)
-        rules = read_rules(config.exclude)
-        excluded = excluded_members(rules, indexes) if rules else [{} for _ in indexes]
-        splits = splits_of(config.split)
-        self.selections = [
-            Selection(index, splits, left_out)
-            for index, left_out in zip(indexes, excluded, strict=True)
-        ]
+        self.selections, weights = open_selections(
+            config.shards, split=config.split, exclude=config.exclude, sample_rate=sample_rate
+        )
         self.plan = Plan(tuple(s.counts() for s in self.selections), weights, seed)
         self._check_clips()
 
@@ -162,24 +149,8 @@ class Stream:
         """
         if position < 0:
             raise ValueError(f"a stream cannot start at position {position}; give 0 or more")
-        if self.config.workers:
-            yield from self._batches_of_workers(position)
-        for number in itertools.count():
-            yield self.read(self.positions(position, number))
-
-    def _batches_of_workers(self, position: int) -> Iterator[Batch]:
-        loader = DataLoader(
-            _MicroBatches(self, position),
-            batch_size=None,
-            num_workers=self.config.workers,
-            prefetch_factor=_PREFETCHED_BATCHES,
-            worker_init_fn=_start_worker,
-            multiprocessing_context="forkserver",
-        )
-        for batch in loader:
-            if isinstance(batch, _Failure):
-                raise ValueError(batch.message)
-            yield batch
+        read = functools.partial(self._read_part, position)
+        return read_ahead(read, self.config.workers)
 
     def positions(self, position: int, number: int) -> Int64[np.ndarray, "clips"]:
         """Global positions of this rank's ``number``-th micro-batch after ``position``."""
@@ -192,52 +163,54 @@ class Stream:
         """The clips at some positions, decoded."""
         places = self.plan.locate(positions)
         chances = uniform(positions, key_of(self.seed, _CROP_KEY))
-        waveforms = torch.zeros(len(positions), self.clip_samples)
+        waveforms = np.zeros((len(positions), self.clip_samples), np.float32)
         lengths, keys, recordings = [], [], []
-        for row in range(len(positions)):
-            selection, shard, member = self._member(places, row)
-            waveform = self.crop(selection.index, shard, member, float(chances[row]))
-            waveforms[row, : len(waveform)] = torch.from_numpy(waveform)
+        for row, (source, shard, nth) in enumerate(
+            zip(places.source, places.shard.tolist(), places.nth, strict=True)
+        ):
+            selection = self.selections[source]
+            clip = selection.index.clip(shard, int(selection.members(shard)[nth]))
+            try:
+                waveform = self.crop(clip, selection.index.sample_rate, float(chances[row]))
+            except DecodeError as error:
+                raise _corrupt(selection.index, shard, error) from error
+            waveforms[row, : len(waveform)] = waveform
             lengths.append(len(waveform))
-            keys.append(selection.index.key(shard, member))
-            recordings.append(selection.index.fields(shard, member).get("recording"))
-        sources = torch.from_numpy(places.source)
-        return Batch(waveforms, torch.tensor(lengths), keys, sources, recordings)
+            keys.append(clip.key)
+            recordings.append(clip.fields.get("recording"))
+        return Batch(
+            torch.from_numpy(waveforms),
+            torch.tensor(lengths),
+            keys,
+            torch.from_numpy(places.source),
+            recordings,
+        )
 
     def crop(
-        self, index: Index, shard: int, member: int, chance: float
+        self, clip: StoredClip, sample_rate: int, chance: float
     ) -> Float32[np.ndarray, "samples"]:
-        """A clip, or a crop of it that begins at the share ``chance`` of where one can."""
-        samples = int(index.offsets(shard)[member]["samples"])
-        spare = max(0, samples - self.clip_samples)
-        rate, start = index.sample_rate, int(chance * (spare + 1))
-        audio = index.audio(shard, member)
-        try:
-            waveform = decode_bytes(
-                audio, rate, start_seconds=start / rate, seconds=self.clip_samples / rate
-            )
-            if len(waveform) != min(samples, self.clip_samples):
-                raise DecodeError("", f"{len(waveform)} samples instead of {samples}")
-        except DecodeError as error:
-            path = index.folder / index.shards[shard].name
-            raise ValueError(
-                f"{path}: clip {index.key(shard, member)} is corrupt ({error.reason}); run "
-                f"`sslaudio shards verify {index.folder}`, then build the shards again"
-            ) from error
+        """Decode a clip, or the crop of it that begins at the share ``chance`` of where one can.
+
+        Raises:
+            DecodeError: there is not the sound that the index tells of.
+        """
+        wanted = min(clip.samples, self.clip_samples)
+        start = int(chance * (clip.samples - wanted + 1))
+        waveform = decode_bytes(
+            clip.audio,
+            sample_rate,
+            start_seconds=start / sample_rate,
+            seconds=wanted / sample_rate,
+            name=clip.key,
+        )
+        if len(waveform) != wanted:
+            raise DecodeError(clip.key, f"{len(waveform)} samples, its index says {clip.samples}")
         return waveform
 
-    def _member(self, places: Places, row: int) -> tuple[Selection, int, int]:
-        selection, shard = self.selections[places.source[row]], int(places.shard[row])
-        return selection, shard, int(selection.members(shard)[places.nth[row]])
+    def _read_part(self, position: int, number: int) -> Batch:
+        return self.read(self.positions(position, number))
 
     def _check_clips(self) -> None:
-        for selection, counts in zip(self.selections, self.plan.counts, strict=True):
-            if not counts.sum():
-                there = ", ".join(s or "none" for s in selection.index.totals.splits)
-                raise ValueError(
-                    f"{selection.index.folder} has no clip of data.split {self.config.split!r} "
-                    f"that data.exclude leaves in; its clips are of split {there}"
-                )
         if self.clips < self.config.batch:
             raise ValueError(
                 f"data.batch is {self.config.batch}, but data.shards gives {self.clips} clips of "
@@ -245,71 +218,9 @@ class Stream:
             )
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """An error on its way from a worker, as one line and not as a traceback within another."""
-
-    message: str
-
-
-class _MicroBatches(IterableDataset[Any]):
-    """Every ``workers``-th micro-batch, which the loader then takes in turn."""
-
-    def __init__(self, stream: Stream, position: int) -> None:
-        self.stream = stream
-        self.position = position
-
-    def __iter__(self) -> Iterator[Batch | _Failure]:
-        worker = get_worker_info()
-        assert worker is not None, "without workers the stream reads by itself"
-        try:
-            for number in itertools.count(worker.id, worker.num_workers):
-                yield self.stream.read(self.stream.positions(self.position, number))
-        except (ValueError, OSError) as error:
-            yield _Failure(str(error))
-
-
-def _start_worker(worker: int) -> None:
-    """torch has given this process one thread already."""
-    die_with_parent()
-
-
-def _folders(shards: tuple[str, ...]) -> tuple[list[Path], tuple[float, ...]]:
-    """Folders and weights of ``data.shards``."""
-    if not shards:
-        raise ValueError(
-            "data.shards names no folder; give one made by `sslaudio shards build` or "
-            "`sslaudio shards synth`"
-        )
-    pairs = [_folder_and_weight(text) for text in shards]
-    folders = [folder for folder, _ in pairs]
-    twice = {folder for folder in folders if folders.count(folder) > 1}
-    if twice:
-        raise ValueError(
-            f"data.shards names {twice.pop()} twice; name it once, as DIR=2 to hear it twice"
-        )
-    return folders, tuple(weight for _, weight in pairs)
-
-
-def _folder_and_weight(text: str) -> tuple[Path, float]:
-    folder, equals, tail = text.rpartition("=")
-    if not equals or Path(text).is_dir():
-        return Path(text), 1.0
-    try:
-        weight = float(tail)
-    except ValueError:
-        raise ValueError(
-            f"data.shards has {text!r}: {tail!r} is no number; write DIR or DIR=weight"
-        ) from None
-    if not 0 < weight < math.inf:
-        raise ValueError(f"data.shards has {text!r}: a weight is above 0; leave the folder out")
-    return Path(folder), weight
-
-
-def _check_rate(index: Index, sample_rate: int) -> None:
-    if index.sample_rate != sample_rate:
-        raise ValueError(
-            f"{index.folder} has shards at {index.sample_rate} Hz, but the front end wants "
-            f"{sample_rate} Hz; build them again with --sample-rate {sample_rate}, or set "
-            f"features.sample_rate to {index.sample_rate}"
-        )
+def _corrupt(index: Index, shard: int, error: DecodeError) -> ValueError:
+    return ValueError(
+        f"{index.folder / index.shards[shard].name}: clip {error.name} is corrupt "
+        f"({error.reason}); run `sslaudio shards verify {index.folder}`, then build the shards "
+        f"again"
+    )
