@@ -16,10 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME", help="a plug-in of the room")
 
 
-def main(arguments: argparse.Namespace, flags: list[str]) -> int:
+def main(arguments: argparse.Namespace) -> int:
     """Print the list or the settings."""
-    if flags:
-        raise ValueError(f"there is no flag {flags[0]}; see sslaudio {arguments.verb} --help")
     room = {"corpus": "corpora"}.get(arguments.room, arguments.room.removesuffix("s") + "s")
     room = arguments.room if arguments.room in plugins.ROOMS else room
     if arguments.verb == "list":

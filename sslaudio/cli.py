@@ -1,7 +1,6 @@
 """``sslaudio VERB``: finds the verb's entry, and turns bad input into one line and exit 2.
 
-Each entry module has ``add_arguments(parser)`` and ``main(arguments, flags)``, where ``flags`` are
-the words that are leaves of a recipe. ``SSLAUDIO_TRACEBACK=1`` shows where an error came from.
+``SSLAUDIO_TRACEBACK=1`` shows where an error came from.
 """
 
 import argparse
@@ -10,16 +9,27 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
+
+class Verb(NamedTuple):
+    """An entry of the command line."""
+
+    module: str
+    """Offers ``add_arguments(parser)`` and ``main(arguments)``."""
+    help: str
+    """One line."""
+    takes_leaves: bool = False
+    """Other flags are leaves of a recipe: ``main(arguments, flags)``."""
+
 
 VERBS = {
-    "pretrain": ("sslaudio.pretrain", "pretrain a backbone on shards of unlabelled sound"),
-    "finetune": ("sslaudio.finetune", "adapt and score a checkpoint on a labelled task"),
-    "embed": ("sslaudio.embed", "write one embedding a clip to a .npz file"),
-    "shards": ("sslaudio.shards", "build, verify and describe shards; make synthetic ones"),
-    "stats": ("sslaudio.stats", "measure mean and deviation of the log-mels of shards"),
-    "list": ("sslaudio.catalog", "list the plug-ins of a room: sslaudio list backbones"),
-    "show": ("sslaudio.catalog", "show a plug-in's settings: sslaudio show objective masked_patch"),
+    "pretrain": Verb("sslaudio.pretrain", "pretrain a backbone on shards of unlabelled sound", True),
+    "finetune": Verb("sslaudio.finetune", "adapt a checkpoint to a labelled task and score it", True),
+    "embed": Verb("sslaudio.embed", "write one embedding a clip to a .npz file"),
+    "shards": Verb("sslaudio.shards", "build, verify and describe shards; make synthetic ones"),
+    "stats": Verb("sslaudio.stats", "measure mean and deviation of the log-mels of shards", True),
+    "list": Verb("sslaudio.catalog", "list the plug-ins of a room: sslaudio list backbones"),
+    "show": Verb("sslaudio.catalog", "show a plug-in's settings: sslaudio show objective NAME"),
 }
 
 
@@ -46,17 +56,17 @@ def main(words: Sequence[str] | None = None) -> int:
     return run_entry(words[0], words[1:])
 
 
-def run_entry(verb: str, words: Sequence[str]) -> int:
+def run_entry(name: str, words: Sequence[str]) -> int:
     """Run one verb; bad input gives one line on standard error and 2."""
+    verb = VERBS[name]
     try:
-        entry = importlib.import_module(VERBS[verb][0])
-        parser = OneLineParser(
-            prog=f"sslaudio {verb}", description=VERBS[verb][1], allow_abbrev=False
-        )
-        parser.set_defaults(verb=verb)
+        entry = importlib.import_module(verb.module)
+        parser = OneLineParser(prog=f"sslaudio {name}", description=verb.help, allow_abbrev=False)
+        parser.set_defaults(verb=name)
         entry.add_arguments(parser)
-        arguments, rest = parser.parse_known_args(list(words))
-        return int(entry.main(arguments, rest))
+        if not verb.takes_leaves:
+            return int(entry.main(parser.parse_args(list(words))))
+        return int(entry.main(*parser.parse_known_args(list(words))))
     except (ValueError, OSError) as error:
         if os.environ.get("SSLAUDIO_TRACEBACK"):
             raise
@@ -69,4 +79,4 @@ def run_entry(verb: str, words: Sequence[str]) -> int:
 
 def _overview() -> str:
     lines = ["usage: sslaudio VERB …; sslaudio VERB --help tells more", ""]
-    return "\n".join(lines + [f"  {verb:10s}{text}" for verb, (_, text) in VERBS.items()]) + "\n"
+    return "\n".join(lines + [f"  {name:10s}{verb.help}" for name, verb in VERBS.items()]) + "\n"

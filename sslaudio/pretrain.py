@@ -91,7 +91,9 @@ def _train(
         accumulation=training.accumulation,
     )
     statistics = _statistics(recipe, run, resumed)
-    clip_frames = recipe.features.frames(round(recipe.data.clip_seconds * recipe.features.sample_rate))
+    clip_frames = recipe.features.frames(
+        round(recipe.data.clip_seconds * recipe.features.sample_rate)
+    )
     config = recipes.model_config(recipe, clip_frames, statistics)
     torch.manual_seed(training.seed)
     backbone = recipe.backbone.build(recipe.features.mel_bins, clip_frames)
@@ -191,9 +193,16 @@ def _provenance(init: Path | None) -> dict[str, Any]:
     here = Path(__file__).parent
     found = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
-        cwd=here, capture_output=True, text=True, check=False,
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    return {"commit": found.stdout.strip() or None, "init": str(init) if init else None, **environment()}
+    return {
+        "commit": found.stdout.strip() or None,
+        "init": str(init) if init else None,
+        **environment(),
+    }
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from sslaudio.plugins import Plugin
 from sslaudio.training import checkpoint, loop
 
 
-def _plugin(room: str, name: str) -> Any:
+def plugin_field(room: str, name: str) -> Any:
+    """A dataclass field that holds a plug-in of ``room``, ``name`` unless said otherwise."""
     return field(
         metadata={"room": room},
         default_factory=lambda: Plugin(room, name, plugins.load(room, name).Config()),
@@ -38,9 +39,9 @@ class Pretrain:
     """How sound becomes a picture."""
     augments: tuple[Plugin, ...] = field(default=(), metadata={"room": "augments"})
     """What is done to the pictures, in this order, once a view."""
-    backbone: Plugin = _plugin("backbones", "ast")
+    backbone: Plugin = plugin_field("backbones", "ast")
     """What encodes them."""
-    objective: Plugin = _plugin("objectives", "masked_patch")
+    objective: Plugin = plugin_field("objectives", "masked_patch")
     """What the backbone is trained by."""
     training: loop.Config = field(default_factory=loop.Config)
     """How long and how fast."""

@@ -60,7 +60,9 @@ class Config:
         check(self.pooling)
         depth = SIZES[self.size].depth
         if self.pooled_block is not None and not 1 <= self.pooled_block <= depth:
-            raise ValueError(f"backbone.pooled_block is {self.pooled_block}; 1 to {depth} are there")
+            raise ValueError(
+                f"backbone.pooled_block is {self.pooled_block}; 1 to {depth} are there"
+            )
         if self.prefix_tokens < 0:
             raise ValueError(f"backbone.prefix_tokens is {self.prefix_tokens}; 0 is the fewest")
 

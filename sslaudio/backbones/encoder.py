@@ -142,4 +142,3 @@ def cut(columns: Int[Tensor, " clips"], window: int) -> list[Window]:
             Window(clip, first, last) for first, last in zip(edges, edges[1:], strict=False)
         ]
     return windows
-

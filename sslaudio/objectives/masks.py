@@ -55,9 +55,7 @@ def rank(score: Float[Tensor, "clips patches"]) -> Int[Tensor, "clips patches"]:
     return score.argsort(dim=1).argsort(dim=1)
 
 
-def _smoothed(
-    draws: Float[Tensor, "clips patches"], grid: Grid
-) -> Float[Tensor, "clips patches"]:
+def _smoothed(draws: Float[Tensor, "clips patches"], grid: Grid) -> Float[Tensor, "clips patches"]:
     """A random field averaged over 3 by 3 neighbours, every place equally likely to be low.
 
     At the border fewer neighbours are averaged; dividing by the root of their number gives

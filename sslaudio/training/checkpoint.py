@@ -30,7 +30,9 @@ def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[st
     """Write weights and the ``config.json`` that tells how to build and feed the model."""
     folder.mkdir(parents=True, exist_ok=True)
     with _replacing(folder / WEIGHTS) as path:
-        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, path)
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in weights.items()}, path
+        )
     write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -127,7 +129,11 @@ def load_step(
     for name, parameter in module.named_parameters():
         found = {key: stored.get(f"{name}/{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
         if all(value is not None for value in found.values()):
-            moved = {k: v if k == "step" else v.to(parameter.device) for k, v in found.items() if v is not None}
+            moved = {
+                k: v if k == "step" else v.to(parameter.device)
+                for k, v in found.items()
+                if v is not None
+            }
             optimiser.state[parameter] = moved
     state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     assert isinstance(state, dict)

@@ -141,15 +141,17 @@ class Loop:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             optimiser = getattr(self.optimiser, "optimizer", self.optimiser)
-            state = {"position": position, "seed": self.config.seed, "batch": self.stream.config.batch}
+            state = {
+                "position": position,
+                "seed": self.config.seed,
+                "batch": self.stream.config.batch,
+            }
             save_step(
                 self.run, step, self.objective, optimiser, state, self.config.checkpoints_kept
             )
             self.save_model()
 
-    def _step(
-        self, step: int, model: nn.Module, batches: Iterator[Batch], window: Window
-    ) -> None:
+    def _step(self, step: int, model: nn.Module, batches: Iterator[Batch], window: Window) -> None:
         config, accelerator = self.config, self.accelerator
         rate = config.learning_rate * rate_share(
             step - 1, config.steps, config.warmup_steps, config.final_share

@@ -1,0 +1,41 @@
+"""``sslaudio embed``: one embedding a clip, from files or folders, into a .npz file.
+
+    sslaudio embed --checkpoint RUN --out FILE.npz PATH…
+
+The file holds ``keys`` (the paths) and ``embeddings``, float32 [clips, dim]. Files that cannot be
+read are listed, the rest is written, and the exit status is 1.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+
+from sslaudio.downstream.embed import embed_files, write_npz
+from sslaudio.recipe import load_encoder
+from sslaudio.training.report import say, speak
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="RUN")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="audio files or folders of them")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Embed and write."""
+    speak(True)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = load_encoder(arguments.checkpoint).to(device)
+    embedded = embed_files(encoder, arguments.paths)
+    for path, reason in embedded.failures:
+        say(f"cannot read {path}: {reason}")
+    if embedded.keys:
+        write_npz(arguments.out, embedded)
+        say(f"{len(embedded.keys)} clips, {encoder.dim} numbers each: {arguments.out}")
+    if embedded.failures:
+        say(f"{len(embedded.failures)} of {len(embedded.failures) + len(embedded.keys)} not read")
+    return 1 if embedded.failures else 0
