@@ -24,7 +24,6 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 """File names taken for sound, in any case of letters."""
 
 _UNKNOWN_FRAMES = 1 << 40
-_BLOCK_FRAMES = 1 << 20
 
 
 class DecodeError(ValueError):
@@ -126,29 +125,19 @@ def _read(
     sound: soundfile.SoundFile, start_seconds: float, seconds: float | None, name: str
 ) -> Float32[np.ndarray, "samples channels"]:
     """Seek, then decode no more than was asked for."""
+    if sound.frames >= _UNKNOWN_FRAMES:
+        raise DecodeError(name, "does not tell its length (written to a pipe?); encode it again")
     start = min(round(start_seconds * sound.samplerate), sound.frames)
     wanted = sound.frames - start
     if seconds is not None:
         wanted = min(wanted, round(seconds * sound.samplerate))
     if start:
         sound.seek(start)
-    if wanted >= _UNKNOWN_FRAMES:
-        return _read_unknown_length(sound)
     channels = sound.read(wanted, dtype="float32", always_2d=True)
     # An MP3's length may be an estimate; any other format knows its own.
     if len(channels) < wanted and sound.format != "MP3":
         raise DecodeError(name, f"truncated: {len(channels)} of {wanted} samples")
     return channels
-
-
-def _read_unknown_length(
-    sound: soundfile.SoundFile,
-) -> Float32[np.ndarray, "samples channels"]:
-    """A FLAC written to a pipe does not tell its length: read until it ends."""
-    blocks = []
-    while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-        blocks.append(block)
-    return np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
 
 
 def _peak(waveform: Float32[np.ndarray, "samples"]) -> float:

@@ -193,8 +193,8 @@ def _check_rejected(
         raise ValueError(
             f"{len(rejected)} of {files} files were rejected, more than --max-rejected "
             f"{max_rejected:g} allows; the first is {source} ({reason}), all are listed in "
-            f"{out / REJECTED_NAME}. Mend them, or raise --max-rejected and run again: "
-            f"finished shards are kept"
+            f"{out / REJECTED_NAME}. Raise --max-rejected and run again (what is finished is "
+            f"kept), or mend the files and build into another --out"
             if len(rejected) < files
             else f"none of the {files} files could be used; the first is {source} ({reason}), "
             f"all are listed in {out / REJECTED_NAME}"

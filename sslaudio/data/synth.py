@@ -84,11 +84,11 @@ def write_clip(folder: Path, number: int, seed: int) -> Clip:
     """Write the ``number``-th clip of a set as 16-bit WAV."""
     label = list(ORDERS)[number % len(ORDERS)]
     split = _SPLITS[number // len(ORDERS) % len(_SPLITS)]
-    path = folder / f"{number:06d}.wav"
+    path = folder / f"seed-{seed}-clip-{number:06d}.wav"
     waveform = synthesise(label, np.random.default_rng([seed, number]))
     soundfile.write(path, waveform, SAMPLE_RATE, "PCM_16")
     clip = Clip(path, path.name, label=label, split=split, licence="CC0 1.0")
-    return replace(clip, recording=f"{number:06d}")
+    return replace(clip, recording=path.stem)
 
 
 def synthesise(label: str, random: np.random.Generator) -> Float64[np.ndarray, "samples"]:
