@@ -147,5 +147,5 @@ def test_a_flac_that_does_not_tell_its_length_is_refused_with_the_cure():
     data[21] &= 0xF0
     data[22:26] = bytes(4)
 
-    with pytest.raises(DecodeError, match="does not tell its length.*encode it again"):
+    with pytest.raises(DecodeError, match=r"does not tell its length.*encode it again"):
         decode_bytes(bytes(data), 16_000)

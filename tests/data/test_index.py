@@ -1,0 +1,81 @@
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+
+from sslaudio.data.describe import describe
+from sslaudio.data.index import OFFSETS, Index
+
+
+@pytest.fixture
+def copy(shards_folder, tmp_path):
+    return shutil.copytree(shards_folder, tmp_path / "copy")
+
+
+def test_a_missing_folder_says_how_to_build_one(tmp_path):
+    with pytest.raises(ValueError, match=r"no folder of shards.*sslaudio shards build"):
+        Index.open(tmp_path / "nowhere")
+
+
+def test_a_folder_without_index_says_how_to_build_one(tmp_path):
+    with pytest.raises(ValueError, match=r"no index\.json.*sslaudio shards build"):
+        Index.open(tmp_path)
+
+
+def test_another_version_is_refused(copy):
+    content = json.loads((copy / "index.json").read_text())
+    (copy / "index.json").write_text(json.dumps({**content, "version": 99}))
+
+    with pytest.raises(ValueError, match="version 99, this sslaudio reads 1"):
+        Index.open(copy)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"version": 1}', "\x00", '"a"'])
+def test_what_is_no_index_is_refused(copy, text):
+    (copy / "index.json").write_text(text)
+
+    with pytest.raises(ValueError, match=r"index\.json (is no index|lacks)"):
+        Index.open(copy)
+
+
+def test_a_truncated_tar_is_refused_when_opened(copy):
+    tar = copy / "toy-000003.tar"
+    tar.write_bytes(tar.read_bytes()[:-100])
+
+    with pytest.raises(ValueError, match=r"toy-000003\.tar is truncated.*shards verify"):
+        Index.open(copy)
+
+
+def test_offsets_that_point_outside_the_tar_are_refused(copy):
+    rows = np.fromfile(copy / "toy-000000.idx", OFFSETS)
+    rows["json_offset"][0] = 2**62
+    rows["audio_offset"][1] = 0
+    rows.tofile(copy / "toy-000000.idx")
+    index = Index.open(copy)
+
+    for member in (0, 1):
+        with pytest.raises(ValueError, match=r"toy-000000\.tar does not hold.*shards verify"):
+            index.clip(0, member)
+
+
+def test_an_index_travels_to_another_process(shards_folder):
+    index = Index.open(shards_folder)
+    index.clip(0, 0)
+
+    again = pickle.loads(pickle.dumps(index))
+
+    assert again.clip(2, 1) == index.clip(2, 1)
+
+
+def test_the_table_tells_what_there_is(shards_folder):
+    table = describe(shards_folder)
+
+    seconds = sum(800 + number for number in range(50)) / 16_000
+    assert "corpus toy, flac at 16000 Hz" in table
+    assert f"50 clips, {seconds:.1f} s" in table
+    assert "CC0 1.0" in table
+    lines = {line.split()[0]: line.split()[1] for line in table.splitlines() if line}
+    assert (lines["train"], lines["validation"], lines["test"]) == ("30", "10", "10")
+    assert (lines["even"], lines["odd"]) == ("25", "25")
