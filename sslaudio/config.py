@@ -205,15 +205,38 @@ def _children(schema: type, given: Mapping[str, Any]) -> Iterator[tuple[str, typ
     for field in _fields(schema):
         room = _room(field)
         if room and _is_list(field):
-            for entry in given.get(field.name, plain(_default(field))):
-                yield f"{field.name}.{entry['name']}", plugins.load(room, entry["name"]).Config, None
+            for entry in _entries(field, given):
+                yield (
+                    f"{field.name}.{entry['name']}",
+                    plugins.load(room, entry["name"]).Config,
+                    None,
+                )
         elif room:
-            entry = given.get(field.name) or plain(_default(field))
+            (entry,) = _entries(field, given)
             yield field.name, plugins.load(room, entry["name"]).Config, None
         elif dataclasses.is_dataclass(field.type):
             yield field.name, typing.cast(type, field.type), None
         else:
             yield field.name, None, field.type
+
+
+def _entries(field: dataclasses.Field, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The plug-ins given for a room, or its default, as mappings with a name."""
+    value = given.get(field.name)
+    entries = plain(_default(field)) if value is None else value
+    if not _is_list(field):
+        entries = [entries]
+    if not isinstance(entries, list):
+        raise ValueError(f"{field.name} is {value!r}; it must be a list of plug-ins")
+    named = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+    for entry in named:
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+            room = typing.cast(str, _room(field))
+            raise ValueError(
+                f"{field.name} is {entry!r}; it must be a mapping with a name, such as "
+                f"{field.name}: {{name: {plugins.names(room)[0]}}}"
+            )
+    return named
 
 
 def _default(field: dataclasses.Field) -> Any:
@@ -227,9 +250,7 @@ def _value(field: dataclasses.Field, value: Any, where: str) -> Any:
     if room and _is_list(field):
         if not isinstance(value, list):
             raise ValueError(f"{where} is {value!r}; it must be a list of plug-ins")
-        chosen = tuple(
-            plugin(room, entry, f"{where}.{index}") for index, entry in enumerate(value)
-        )
+        chosen = tuple(plugin(room, entry, f"{where}.{index}") for index, entry in enumerate(value))
         doubled = {one.name for one in chosen if [o.name for o in chosen].count(one.name) > 1}
         if doubled:
             raise ValueError(f"{where} names {doubled.pop()!r} twice; name each plug-in once")
@@ -249,8 +270,10 @@ def plugin(room: str, given: Any, where: str) -> Plugin:
     """Validate ``{name: masked_patch, ...its fields}`` (or the bare name) into a :class:`Plugin`."""
     entry = {"name": given} if isinstance(given, str) else given
     if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
-        raise ValueError(f"{where} is {given!r}; it must be a mapping with a name, such as {room}: "
-                         f"{{name: {plugins.names(room)[0]}}}")
+        raise ValueError(
+            f"{where} is {given!r}; it must be a mapping with a name, such as {room}: "
+            f"{{name: {plugins.names(room)[0]}}}"
+        )
     fields = {key: value for key, value in entry.items() if key != "name"}
     module = plugins.load(room, entry["name"])
     return Plugin(room, entry["name"], build(module.Config, fields, where))
@@ -277,16 +300,16 @@ def _group(words: Sequence[str]) -> dict[str, list[str]]:
 
 def _choose(merged: dict[str, Any], field: dataclasses.Field, chosen: list[str]) -> None:
     room = typing.cast(str, _room(field))
-    for name in chosen:
+    wanted = [name for name in chosen if name != "none"]
+    for name in wanted:
         plugins.load(room, name)
     if _is_list(field):
-        given = {entry["name"]: entry for entry in merged.get(field.name, plain(_default(field)))}
-        wanted = [name for name in chosen if name != "none"]
+        given = {entry["name"]: entry for entry in _entries(field, merged)}
         merged[field.name] = [given.get(name, {"name": name}) for name in wanted]
         return
     if len(chosen) > 1:
         raise ValueError(f"--{field.name} takes one name, not {' '.join(chosen)}")
-    if (merged.get(field.name) or plain(_default(field))).get("name") != chosen[0]:
+    if _entries(field, merged)[0]["name"] != chosen[0]:
         merged[field.name] = {"name": chosen[0]}
 
 
@@ -297,11 +320,12 @@ def _set(merged: dict[str, Any], schema: type, key: str, value: Any) -> None:
         merged[top] = value
         return
     if _room(field) and _is_list(field):
-        entries = merged.setdefault(top, plain(_default(field)))
+        entries = merged[top] = _entries(field, merged)
         holder = next(entry for entry in entries if entry["name"] == path[0])
         path = path[1:]
     elif _room(field):
-        holder = merged[top] = merged.get(top) or {"name": plain(_default(field))["name"]}
+        (holder,) = _entries(field, merged)
+        merged[top] = holder
     else:
         holder = merged.setdefault(top, {})
     for step in path:

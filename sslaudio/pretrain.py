@@ -151,7 +151,7 @@ def _with_synthetic_shards(recipe: recipes.Pretrain, accelerator: Any) -> recipe
     say(f"no --data.shards: the synthetic shards in {SYNTHETIC}, made if absent")
     with accelerator.main_process_first():
         if accelerator.is_main_process and not (SYNTHETIC / "index.json").is_file():
-            synth.write(SYNTHETIC)
+            synth.build(SYNTHETIC)
     data = dataclasses.replace(recipe.data, shards=(str(SYNTHETIC),))
     return dataclasses.replace(recipe, data=data)
 

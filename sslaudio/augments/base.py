@@ -9,7 +9,7 @@ to deviation 1, so that 0 is the mean; padded columns are 0 and stay 0.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,6 +41,7 @@ class Draws:
         return drawn[self.start : self.start + self.clips].to(self.device)
 
 
+@runtime_checkable
 class Augment(Protocol):
     """Log-mel pictures in, changed log-mel pictures out."""
 

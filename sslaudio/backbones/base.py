@@ -6,7 +6,7 @@ positions are laid out for (a training clip's), not a limit.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -35,6 +35,7 @@ class Tokens:
     """Output of every block, prefix tokens first, where asked for."""
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """Log-mel pictures in, :class:`Tokens` out."""
 

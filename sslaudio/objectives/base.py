@@ -6,7 +6,7 @@ An objective plug-in offers a frozen ``Config`` and ``build(config, backbone)``,
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,6 +26,7 @@ class View:
     """Columns of each picture that are sound."""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A backbone with what it is trained by."""
 

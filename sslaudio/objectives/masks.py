@@ -37,7 +37,8 @@ def hide(
     score = draws
     if shape == "columns":
         first = draws.view(-1, grid.rows, grid.columns)[:, :1]
-        score = first.expand(-1, grid.rows, -1).flatten(1) + 1e-3 * draws
+        # Ties inside a column fall by other digits of the draws, independent of the first row's.
+        score = first.expand(-1, grid.rows, -1).flatten(1) + 1e-3 * (draws * 997 % 1)
     elif shape == "clusters":
         score = _smoothed(draws, grid)
     return rank(score.masked_fill(~sound, 2.0)) < counts(share, sound)[:, None]

@@ -1,0 +1,85 @@
+"""Augments by their effect, and by their formulas in plain numpy."""
+
+import numpy as np
+import torch
+
+from sslaudio.augments import mixup, spec_mask
+from sslaudio.augments.base import Draws
+
+
+def draws(clips: int, start: int = 0, batch: int | None = None, seed: int = 0) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed), start, clips, batch or clips)
+
+
+def pictures(clips: int, frames: int = 40, seed: int = 0) -> torch.Tensor:
+    return torch.randn(clips, 16, frames, generator=torch.Generator().manual_seed(seed))
+
+
+def test_draws_are_the_same_however_a_batch_is_cut():
+    whole = draws(8).uniform(3)
+
+    parts = [draws(2, start, 8).uniform(3) for start in (0, 2, 4, 6)]
+
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_mixup_is_the_papers_formula_with_the_neighbour():
+    mel, frames = pictures(4), torch.full((4,), 40)
+    share = 0.4 * draws(4).uniform(1, 1).numpy()
+
+    mixed = mixup.build(mixup.Config(0.4))(mel, frames, draws(4))
+
+    partner = mel[[1, 0, 3, 2]].numpy()
+    expected = np.log((1 - share) * np.exp(mel.numpy()) + share * np.exp(partner))
+    np.testing.assert_allclose(mixed.numpy(), expected, atol=1e-5)
+
+
+def test_mixup_never_pairs_a_clip_with_itself():
+    for clips in range(2, 12):
+        assert (mixup.partners(clips) != torch.arange(clips)).all()
+
+
+def test_mixed_views_stay_nearer_to_their_own_clip():
+    # BYOL-A's reason for the unit picture: in true energies a quarter turn to the partner.
+    mel, frames = pictures(400), torch.full((400,), 40)
+
+    mixed = mixup.build(mixup.Config(0.4))(mel, frames, draws(400))
+
+    partner = mel[mixup.partners(400)]
+    nearer = (mixed - mel).square().mean((1, 2)) < (mixed - partner).square().mean((1, 2))
+    assert nearer.float().mean() > 0.98
+
+
+def test_mixup_leaves_padding_and_what_the_partner_has_no_sound_for():
+    mel, frames = pictures(2), torch.tensor([40, 10])
+    mel[1, :, 10:] = 0
+
+    mixed = mixup.build(mixup.Config(0.4))(mel, frames, draws(2))
+
+    assert torch.equal(mixed[0, :, 10:], mel[0, :, 10:])
+    assert not mixed[1, :, 10:].any()
+    assert not torch.equal(mixed[0, :, :10], mel[0, :, :10])
+
+
+def test_spec_mask_hides_one_stripe_each_way_no_wider_than_asked():
+    mel, frames = torch.ones(500, 16, 40), torch.full((500,), 40)
+
+    masked = spec_mask.build(spec_mask.Config(0.25, 0.2))(mel, frames, draws(500))
+
+    rows = (masked == 0).all(dim=2).sum(dim=1)
+    columns = (masked == 0).all(dim=1).sum(dim=1)
+    assert rows.max() == 4 and columns.max() == 8
+    assert rows.min() == 0 and columns.min() == 0
+    # Width uniform on 0..4 and 0..8: means 2 and 4.
+    assert abs(rows.float().mean() - 2) < 0.25
+    assert abs(columns.float().mean() - 4) < 0.4
+
+
+def test_spec_mask_stripes_reach_every_place_of_the_clips_own_length():
+    mel, frames = torch.ones(3_000, 16, 40), torch.full((3_000,), 20)
+
+    masked = spec_mask.build(spec_mask.Config(0.0, 0.3))(mel, frames, draws(3_000))
+
+    hidden = (masked[:, 0] == 0).float().mean(dim=0)
+    assert (hidden[:20] > 0).all()
+    assert not hidden[20:].any()

@@ -1,0 +1,27 @@
+"""What tests share: real sound where it is there, small shards, shapes checked at run time."""
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Annotated shapes are checked in every call that a test makes in this process.
+install_import_hook(
+    [
+        "sslaudio.features",
+        "sslaudio.augments",
+        "sslaudio.backbones",
+        "sslaudio.objectives",
+    ],
+    "beartype.beartype",
+)
+
+REAL = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_sound() -> Path:
+    """Folder of the three real corpora; the test is skipped where it is absent."""
+    if not REAL.is_dir():
+        pytest.skip(f"needs the real corpora in {REAL}")
+    return REAL

@@ -1,0 +1,117 @@
+"""Recipes: YAML and flags to dataclasses, and back."""
+
+from pathlib import Path
+
+import pytest
+
+from sslaudio import config as configs
+from sslaudio import recipe as recipes
+
+
+def read(*flags: str) -> recipes.Pretrain:
+    return recipes.read(None, flags)
+
+
+def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("training: {steps: 7, learning_rate: 1e-3}\ndata: {batch: 16}\n")
+
+    recipe = recipes.read(path, ["--training.steps", "9"])
+
+    assert recipe.training.steps == 9
+    assert recipe.training.learning_rate == 1e-3
+    assert recipe.data.batch == 16
+    assert recipe.training.seed == 0
+
+
+def test_a_recipe_written_and_read_again_is_equal(tmp_path: Path):
+    recipe = read(
+        "--augments", "mixup", "spec_mask", "--augments.mixup.share", "0.2",
+        "--backbone.patch", "32", "8", "--data.shards", "a=0.5", "b",
+    )  # fmt: skip
+    path = tmp_path / "recipe.yaml"
+    path.write_text(configs.to_yaml(recipe))
+
+    assert recipes.read(path, []) == recipe
+
+
+def test_a_plugin_takes_its_name_first_then_its_fields():
+    recipe = read("--objective", "masked_patch", "--objective.mask_share", "0.75")
+
+    assert recipe.objective.name == "masked_patch"
+    assert recipe.objective.config.mask_share == 0.75
+
+
+def test_augments_keep_the_order_given():
+    recipe = read("--augments", "spec_mask", "mixup")
+
+    assert [augment.name for augment in recipe.augments] == ["spec_mask", "mixup"]
+    assert read("--augments", "none").augments == ()
+
+
+def test_a_plugin_from_outside_trains_by_its_dotted_name(tmp_path: Path, monkeypatch):
+    package = tmp_path / "my_lab"
+    package.mkdir()
+    (package / "idea.py").write_text(
+        "from dataclasses import dataclass\n"
+        "@dataclass(frozen=True)\n"
+        "class Config:\n"
+        "    strength: float = 1.0\n"
+        "def build(config, backbone):\n"
+        "    return (config.strength, backbone)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    recipe = read("--objective", "my_lab.idea", "--objective.strength", "2.5")
+
+    assert recipe.objective.build("backbone") == (2.5, "backbone")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--training.step", "3"], r"there is no --training\.step; did you mean training\.steps\?"),
+        (["--training.steps", "many"], r"training\.steps is 'many'.*valid integer"),
+        (["--training.steps", "true"], r"training\.steps is True.*valid integer"),
+        (["--training.steps"], r"--training\.steps has no value"),
+        (["--training.steps", "1", "2"], r"takes one value, not 1 2"),
+        (["stray"], r"'stray' belongs to no flag"),
+        (["--objective", "masked_pach"], r"did you mean 'masked_patch'\?"),
+        (["--objective.mask_share", "1.5"], r"objective\.mask_share is 1\.5.*between 0 and 1"),
+        (["--training.precision", "fp8"], r"training\.precision is 'fp8'"),
+        (["--backbone.pooling", "median"], r"no part 'median'; there is mean, max"),
+        (["--data.batch", "8", "--data.batch", "9"], r"--data\.batch is given twice"),
+    ],
+)
+def test_a_wrong_flag_is_told_with_its_cure(flags: list[str], said: str):
+    with pytest.raises(ValueError, match=said):
+        read(*flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("trainin: {steps: 3}", r"there is no key trainin; did you mean training\?"),
+        ("training: {stepss: 3}", r"there is no key training\.stepss; did you mean steps\?"),
+        ("training: 3", r"training is 3; it must be a mapping"),
+        ("objective: {mask_share: 0.5}", r"must be a mapping with a name"),
+        ("augments: [{name: mixup}, {name: mixup}]", r"names 'mixup' twice"),
+        ("[1, 2]", r"holds a list; a recipe is a mapping"),
+        ("a: {b: ", r"no valid YAML"),
+    ],
+)
+def test_a_wrong_recipe_is_told_with_its_cure(tmp_path: Path, text: str, said: str):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match=said):
+        recipes.read(path, [])
+
+
+def test_words_stay_words_and_numbers_numbers(tmp_path: Path):
+    path = tmp_path / "values.yaml"
+    path.write_text("{a: no, b: 1e-3, c: on, d: 7, e: .5, f: true}")
+
+    assert configs.read_yaml(path) == {
+        "a": "no", "b": 0.001, "c": "on", "d": 7, "e": 0.5, "f": True,
+    }  # fmt: skip
