@@ -19,8 +19,9 @@ def describe(folder: Path) -> str:
         f"{totals.rejected} files rejected",
     ]
     splits = [
-        (name, str(split["clips"]), f"{split['seconds']:.1f} s", f"{split['seconds'] / 3600:.2f} h")
-        for name, split in totals.splits.items()
+        (name, f"{of['clips']:.0f}", f"{of['seconds']:.1f} s", f"{of['seconds'] / 3600:.2f} h")
+        for name in index.split_names
+        for of in [totals.splits[name]]
     ]
     lines += _table("split", ("clips", "sound", "hours"), splits)
     lines += _table("licence", ("clips",), _counts(totals.licences))

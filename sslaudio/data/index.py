@@ -142,6 +142,11 @@ class Index:
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
         return Index.open, (self.folder,)
 
+    @property
+    def split_names(self) -> list[str]:
+        """The splits that its clips have, in their usual order; "" is none."""
+        return [split for split in SPLIT_CODES if split in self.totals.splits]
+
     def offsets(self, shard: int) -> np.ndarray:
         """The offsets of a shard's clips: :data:`OFFSETS` records, memory-mapped."""
         if shard not in self._offsets:

@@ -1,6 +1,7 @@
 """Worker processes that read ahead, in an order that does not depend on how many there are."""
 
 import itertools
+import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -27,13 +28,15 @@ def read_ahead(read: Callable[[int], Part], workers: int) -> Iterator[Part]:
     """
     if not workers:
         yield from map(read, itertools.count())
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch.utils.data", __name__])  # imported once, not per worker
     loader = DataLoader(
         _Parts(read),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=_PREFETCHED_PARTS,
         worker_init_fn=_start_worker,
-        multiprocessing_context="forkserver",
+        multiprocessing_context=context,
     )
     for part in loader:
         if isinstance(part, _Failure):

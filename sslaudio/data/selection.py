@@ -135,7 +135,7 @@ def _check_rate(index: Index, sample_rate: int) -> None:
 
 def _check_some(selection: Selection, split: Split) -> None:
     if not selection.counts().sum():
-        there = ", ".join(name or "none" for name in selection.index.totals.splits)
+        there = ", ".join(name or "none" for name in selection.index.split_names)
         raise ValueError(
             f"{selection.index.folder} has no clip of data.split {split!r} that data.exclude "
             f"leaves in; its clips are of split: {there}"

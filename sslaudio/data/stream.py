@@ -108,6 +108,11 @@ class Stream:
             ranks: processes that share each batch.
             accumulation: micro-batches a process makes of its share.
         """
+        if not 0 <= rank < ranks or accumulation < 1:
+            raise ValueError(
+                f"there is no rank {rank} of {ranks} processes with {accumulation} micro-batches; "
+                f"ranks count from 0, training.accumulation from 1"
+            )
         parts = ranks * accumulation
         if config.batch % parts:
             raise ValueError(

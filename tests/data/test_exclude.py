@@ -1,0 +1,68 @@
+import pytest
+
+from sslaudio.data.exclude import excluded_members, read_rules
+from sslaudio.data.index import Index
+
+
+def excluded_numbers(tmp_path, text, *folders):
+    """Numbers of the clips that the rules leave out, one set a folder."""
+    (tmp_path / "rules.txt").write_text(text)
+    indexes = [Index.open(folder) for folder in folders]
+    found = excluded_members(read_rules([str(tmp_path / "rules.txt")]), indexes)
+    return [
+        {
+            int(index.clip(shard, member).key[-3:])
+            for shard, members in hits.items()
+            for member in members
+        }
+        for index, hits in zip(indexes, found, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("speaker:bert", set(range(1, 50, 3))),
+        ("fold:4", set(range(3, 50, 4))),
+        ("label:odd", set(range(1, 50, 2))),
+        ("split:test", set(range(4, 50, 5))),
+        ("recording:r3", {6, 7}),
+        ("r3", {6, 7}),
+        ("clip_011", {11}),
+        ("key:clip_011", {11}),
+        ("clip 012.wav", {12}),
+        ("source:clip 012.wav", {12}),
+        ("toy: speaker:bert", set(range(1, 50, 3))),
+        ("toy: r3", {6, 7}),
+        ("clip_001\n\n# a comment\n  r2  # two clips\n", {1, 4, 5}),
+        ("speaker:bert\nfold:4", set(range(1, 50, 3)) | set(range(3, 50, 4))),
+    ],
+)
+def test_a_rule_leaves_out_what_it_says(tmp_path, shards_folder, rule, expected):
+    assert excluded_numbers(tmp_path, rule, shards_folder) == [expected]
+
+
+def test_a_rule_for_one_corpus_leaves_the_others_alone(tmp_path, shards_folder, second_folder):
+    both = excluded_numbers(tmp_path, "clip_011\nkey:second_clip_003", shards_folder, second_folder)
+    one = excluded_numbers(tmp_path, "second: speaker:dora", shards_folder, second_folder)
+
+    assert both == [{11}, {3}]
+    assert one == [set(), set(range(20))]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("speaker:george", r"rules\.txt:2: the rule 'speaker:george' matches no clip"),
+        ("clip_99", "'clip_99' matches no clip"),
+        ("fsdd: speaker:bert", "for the corpus 'fsdd', but data.shards gives toy"),
+    ],
+)
+def test_a_rule_that_matches_nothing_is_a_slip(tmp_path, shards_folder, rule, words):
+    with pytest.raises(ValueError, match=words):
+        excluded_numbers(tmp_path, f"clip_001\n{rule}\n", shards_folder)
+
+
+def test_a_missing_file_of_rules_names_the_key():
+    with pytest.raises(ValueError, match=r"data\.exclude names .*nowhere\.txt"):
+        read_rules(["nowhere.txt"])
