@@ -8,7 +8,7 @@ test clips can reach it.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from sslaudio.downstream.metrics import accuracy
@@ -34,8 +35,10 @@ class Config:
     L-BFGS in float64 on features standardised on train. Convex: no seed, no learning rate.
     """
 
-    strengths: tuple[float, ...] = (1.0, 0.1, 0.01, 0.001, 0.0001)
+    strengths: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)
     """Penalties to try: the loss is mean cross-entropy + strength / 2 * sum of squared weights."""
+    refit: bool = True
+    """Fit again on train and validation at the chosen strength; off scores the train-only line."""
     max_iterations: int = 1_000
     """Steps of L-BFGS a strength; each strength starts from the stronger one's weights."""
     tolerance: float = 1e-4
@@ -45,7 +48,7 @@ class Config:
         if not self.strengths or min(self.strengths) <= 0:
             raise ValueError(
                 f"probe.strengths is {list(self.strengths)}, but the penalties to try must be "
-                f"above 0 and one at least; 1, 0.1, 0.01, 0.001, 0.0001 are the usual ones"
+                f"above 0 and one at least; leave it out for the usual ones"
             )
         if self.max_iterations < 1:
             raise ValueError(f"probe.max_iterations is {self.max_iterations}; set it to 1 or more")
@@ -66,13 +69,13 @@ class ProbeResult:
     """The best line on validation, and its score on test."""
 
     validation: float
-    """Accuracy on validation, from 0 to 1."""
+    """Accuracy on validation of the line fitted on train alone, from 0 to 1."""
     test: float
     """Accuracy on test, from 0 to 1."""
     strength: float
     """The penalty chosen on validation."""
     validation_predictions: Int[np.ndarray, "clips"]
-    """Predicted class of each validation clip."""
+    """Predicted class of each validation clip, by the line fitted on train alone."""
     test_predictions: Int[np.ndarray, "clips"]
     """Predicted class of each test clip."""
     weights: Float[np.ndarray, "classes dim"]
@@ -108,8 +111,9 @@ def fit(
 ) -> ProbeResult:
     """Fit on train, choose the strength on validation, score once on test.
 
-    Among strengths that validate alike the stronger wins. The chosen line is not fitted
-    again: neither validation nor test clips ever reach a weight.
+    Among strengths that validate alike the stronger wins. The line that is scored on test is
+    fitted on train and validation at that strength (``config.refit``): where a whole fold
+    validates, as in ESC-50, a third of the clips would else be lost. Test clips reach nothing.
 
     Args:
         train: at least two classes among its targets.
@@ -125,26 +129,44 @@ def fit(
             "the training clips are all of one class: there is no line to draw; give a task or "
             "fold with training clips of two classes or more"
         )
+    config = config or Config()
+    with threadpool_limits(1):  # the products are small: more threads only wait for each other
+        chosen, score = _choose(train, validation, classes, config)
+        final = chosen
+        if config.refit:
+            (final,) = _path(_joined(train, validation), classes, config, (chosen.strength,))
+    predictions = final.predictions(test)
+    return ProbeResult(
+        validation=score,
+        test=accuracy(test.targets, predictions),
+        strength=chosen.strength,
+        validation_predictions=chosen.predictions(validation),
+        test_predictions=predictions,
+        weights=final.weights,
+        bias=final.bias,
+        converged=final.converged,
+    )
+
+
+def _choose(train: Part, validation: Part, classes: int, config: Config) -> tuple[_Line, float]:
+    """The line that validates best and its score; the strongest of equals."""
     best, best_score = None, -1.0
-    for line in _path(train, classes, config or Config()):
+    for line in _path(train, classes, config, config.strengths):
         score = accuracy(validation.targets, line.predictions(validation))
         if score > best_score:
             best, best_score = line, score
     assert best is not None
-    predictions = best.predictions(test)
-    return ProbeResult(
-        validation=best_score,
-        test=accuracy(test.targets, predictions),
-        strength=best.strength,
-        validation_predictions=best.predictions(validation),
-        test_predictions=predictions,
-        weights=best.weights,
-        bias=best.bias,
-        converged=best.converged,
+    return best, best_score
+
+
+def _joined(one: Part, other: Part) -> Part:
+    return Part(
+        np.concatenate([one.embeddings, other.embeddings]),
+        np.concatenate([one.targets, other.targets]),
     )
 
 
-def _path(train: Part, classes: int, config: Config) -> Iterator[_Line]:
+def _path(train: Part, classes: int, config: Config, strengths: Sequence[float]) -> Iterator[_Line]:
     """One line a strength, strongest first, each fit starting where the last one ended."""
     embeddings = train.embeddings.astype(np.float64)
     mean, deviation = embeddings.mean(axis=0), embeddings.std(axis=0)
@@ -154,7 +176,7 @@ def _path(train: Part, classes: int, config: Config) -> Iterator[_Line]:
     model = LogisticRegression(
         solver="lbfgs", max_iter=config.max_iterations, tol=config.tolerance, warm_start=True
     )
-    for strength in sorted(set(config.strengths), reverse=True):
+    for strength in sorted(set(strengths), reverse=True):
         # scikit-learn's C multiplies a summed cross-entropy, ours divides a mean one.
         model.C = 1.0 / (strength * len(embeddings))
         with warnings.catch_warnings():

@@ -43,7 +43,7 @@ def test_the_line_is_sklearns_on_standardised_features():
     peer = LogisticRegression(C=1 / (0.1 * 90), tol=1e-8, max_iter=1000)
     peer.fit((train.embeddings - mean) / deviation, train.targets)
 
-    config = Config(strengths=(0.1,), tolerance=1e-8)
+    config = Config(strengths=(0.1,), tolerance=1e-8, refit=False)
     result = fit(train, validation, test, 3, config)
 
     assert result.weights * deviation == pytest.approx(peer.coef_, abs=1e-4)
@@ -64,6 +64,21 @@ def test_test_clips_choose_nothing():
 
     assert one.strength == two.strength
     assert (one.weights == two.weights).all()
+
+
+def test_the_scored_line_is_fitted_on_train_and_validation():
+    train, validation, test = (blobs(60, seed, noise=2) for seed in range(3))
+    both = Part(
+        np.concatenate([train.embeddings, validation.embeddings]),
+        np.concatenate([train.targets, validation.targets]),
+    )
+    config = Config(strengths=(0.1,))
+
+    result = fit(train, validation, test, 3, config)
+
+    assert (result.weights == fit(both, test, test, 3, replace(config, refit=False)).weights).all()
+    # The validation score stays that of clips the line has not seen.
+    assert result.validation == fit(train, test, validation, 3, replace(config, refit=False)).test
 
 
 def test_scale_and_shift_of_a_feature_change_nothing():
@@ -109,7 +124,8 @@ def test_a_class_without_training_clips_is_never_predicted(kept):
     mask = np.isin(train.targets, kept)
     train = Part(train.embeddings[mask], train.targets[mask])
 
-    result = fit(train, blobs(40, 1, classes=4), blobs(40, 2, classes=4), classes=4)
+    config = Config(refit=False)
+    result = fit(train, blobs(40, 1, classes=4), blobs(40, 2, classes=4), 4, config)
 
     assert set(result.test_predictions) == set(kept)
     assert result.test == pytest.approx(len(kept) / 4)
