@@ -22,7 +22,8 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from sslaudio.data.decode import SUFFIXES, DecodeError, decode
+from sslaudio.data.corpora.base import is_sound_file
+from sslaudio.data.decode import DecodeError, decode
 from sslaudio.tasks.base import Example
 
 WINDOW_BATCHES = 16
@@ -104,7 +105,8 @@ def audio_files(paths: Sequence[str | Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        found = sorted(file for file in path.rglob("*") if _is_sound(file.relative_to(path)))
+        below = (file for file in path.rglob("*") if is_sound_file(file))
+        found = sorted(file for file in below if _is_visible(file.relative_to(path)))
         if not found:
             raise ValueError(
                 f"{path} holds no WAV, FLAC, OGG or MP3 file; give a folder that does, or files"
@@ -218,9 +220,8 @@ def _evaluating(encoder: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _is_sound(file: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.parts)
-    return file.suffix.lower() in SUFFIXES and not hidden
+def _is_visible(file: Path) -> bool:
+    return not any(part.startswith(".") for part in file.parts)
 
 
 def _reader(file: Path) -> Callable[[int], np.ndarray]:

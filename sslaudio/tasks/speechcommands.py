@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from sslaudio.data.corpora import speech_commands
-from sslaudio.data.corpora.base import Clip
-from sslaudio.data.decode import SUFFIXES, decode
+from sslaudio.data.corpora.base import Clip, is_sound_file
+from sslaudio.data.decode import decode
 from sslaudio.tasks.base import PARTS, Example, Fold, Task, choose_folds, class_notes
 
 TEN = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
@@ -110,7 +110,7 @@ def _archived(root: Path) -> list[_Piece]:
         _Piece(Clip(path, source, label=label), label, source)
         for label in (SILENCE, UNKNOWN)
         for path in sorted(root.glob(f"{label}/*"))
-        if path.suffix.lower() in SUFFIXES and (source := path.relative_to(root).as_posix())
+        if is_sound_file(path) and (source := path.relative_to(root).as_posix())
     ]
 
 
