@@ -27,7 +27,7 @@ class Config:
 
     subset: Literal["esc50", "esc10"] = "esc50"
     """``esc50``: all classes. ``esc10``: the ten of ESC-10."""
-    folds: tuple[int, ...] = ()
+    folds: tuple[int | str, ...] = ()
     """Folds to test on; empty for all that are there."""
 
 

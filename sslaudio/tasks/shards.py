@@ -35,7 +35,7 @@ class Config:
     """``auto``: folds where every clip has one, splits where some clip tests, else ``seeded``."""
     seed: int = 0
     """Of the seeded split."""
-    folds: tuple[int, ...] = ()
+    folds: tuple[int | str, ...] = ()
     """Published folds to test on; empty for all."""
 
 

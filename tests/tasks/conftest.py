@@ -14,7 +14,7 @@ def write_sound(path: Path, seconds: float = 0.05, rate: int = 8_000) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sound():
     """Write a short sound to a path."""
     return write_sound

@@ -7,14 +7,15 @@ import pytest
 from sslaudio.tasks.fsdd import Config, build
 
 
-@pytest.fixture
-def recordings(tmp_path, sound):
-    """Three digits of three speakers, 20 takes each."""
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory, sound):
+    """Three digits of three speakers, 20 takes each; only read."""
+    root = tmp_path_factory.mktemp("fsdd")
     for digit in (0, 1, 7):
         for speaker in ("ada", "bob", "eve"):
             for take in range(20):
-                sound(tmp_path / "recordings" / f"{digit}_{speaker}_{take}.wav")
-    return tmp_path
+                sound(root / "recordings" / f"{digit}_{speaker}_{take}.wav")
+    return root
 
 
 def takes(examples):

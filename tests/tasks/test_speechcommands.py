@@ -47,6 +47,24 @@ def test_the_lists_alone_divide_the_clips(corpus):
     assert "testing_list.txt" in task.split_rule
 
 
+def test_without_lists_the_published_hash_divides_and_says_so(corpus, sound):
+    root = corpus([])
+    for name in ("validation_list.txt", "testing_list.txt"):
+        (root / name).unlink()
+    # By the publisher's which_set, run apart from our code.
+    speakers = {"00000010": "train", "00000019": "validation", "00000018": "test"}
+    for word in ("yes", "no", "visual"):
+        for speaker in speakers:
+            sound(root / word / f"{speaker}_nohash_0.wav")
+
+    with pytest.warns(UserWarning, match="published hash"):
+        task = build(Config(), root)
+
+    assert "published hash" in task.split_rule
+    for part, examples in task.folds[0].parts().items():
+        assert {speakers[example.speaker] for example in examples} == {part}
+
+
 def test_absent_words_are_said(corpus):
     task = build(Config(), corpus(["yes", "no", "wow", "visual"]))
 
