@@ -20,8 +20,6 @@ from jaxtyping import Float32
 
 RESAMPLER = "soxr HQ"
 """What resamples; written into every index."""
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-"""File names taken for sound, in any case of letters."""
 
 _UNKNOWN_FRAMES = 1 << 40
 

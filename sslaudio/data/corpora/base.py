@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+"""File names taken for sound, in any case of letters."""
 SPLITS = ("train", "validation", "test", "noise")
 """Names a clip's ``split`` may have; ``noise`` is background noise that is nobody's clip."""
 
@@ -35,3 +37,8 @@ class Clip:
     """Licence of this clip where the corpus tells it clip by clip or as a whole."""
     subsets: tuple[str, ...] = ()
     """Named parts of the corpus that the clip belongs to (``esc10`` within ESC-50)."""
+
+
+def is_sound_file(path: Path) -> bool:
+    """Whether a file's name says that it is sound; hidden files are not."""
+    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")

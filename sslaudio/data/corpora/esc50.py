@@ -14,8 +14,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslaudio.data.corpora.base import Clip
-from sslaudio.data.decode import SUFFIXES
+from sslaudio.data.corpora.base import Clip, is_sound_file
 
 TABLE = "meta/esc50.csv"
 ATTRIBUTION = "meta/attribution.csv"
@@ -39,11 +38,7 @@ def build(config: Config, root: Path) -> list[Clip]:
             f"audio/ and meta/"
         )
     rows = _read_rows(table)
-    files = {
-        path.stem: path
-        for path in sorted(root.glob("audio/*"))
-        if path.name.lower().endswith(SUFFIXES)
-    }
+    files = {path.stem: path for path in sorted(root.glob("audio/*")) if is_sound_file(path)}
     licences = _read_licences(root / ATTRIBUTION)
     clips = [_clip(stem, row, root, files, licences) for stem, row in rows.items()]
     unlisted = sorted(set(files) - set(rows))

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sslaudio.data.corpora.base import Clip
-from sslaudio.data.decode import SUFFIXES
+from sslaudio.data.corpora.base import SUFFIXES, Clip, is_sound_file
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,7 @@ def _sound_files(root: Path) -> list[Path]:
     found = []
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [
-            Path(folder, name)
-            for name in names
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
+        found += [path for name in names if is_sound_file(path := Path(folder, name))]
     return found
 
 

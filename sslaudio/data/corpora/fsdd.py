@@ -9,8 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslaudio.data.corpora.base import Clip
-from sslaudio.data.decode import SUFFIXES
+from sslaudio.data.corpora.base import Clip, is_sound_file
 
 LICENCE = "CC BY-SA 4.0"
 TEST_TAKES = 5
@@ -29,7 +28,7 @@ def build(config: Config, root: Path) -> list[Clip]:
     clips = [
         _clip(path, root, name)
         for path in root.glob("recordings/*")
-        if path.name.lower().endswith(SUFFIXES) and (name := _NAME.fullmatch(path.stem))
+        if is_sound_file(path) and (name := _NAME.fullmatch(path.stem))
     ]
     if not clips:
         raise ValueError(

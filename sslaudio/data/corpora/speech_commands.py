@@ -14,8 +14,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslaudio.data.corpora.base import Clip
-from sslaudio.data.decode import SUFFIXES
+from sslaudio.data.corpora.base import Clip, is_sound_file
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 """Split to the published file that lists its clips."""
@@ -62,7 +61,7 @@ def split_by_hash(file_name: str) -> str:
 
 
 def _sound_files(root: Path, folders: str) -> list[Path]:
-    return [path for path in root.glob(f"{folders}/*") if path.name.lower().endswith(SUFFIXES)]
+    return [path for path in root.glob(f"{folders}/*") if is_sound_file(path)]
 
 
 def _is_word_clip(path: Path) -> bool:
