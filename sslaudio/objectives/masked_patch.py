@@ -130,7 +130,7 @@ class MaskedPatch(nn.Module):
         sound = place < columns[:, None]
         # The last column of a clip may be part padding: hidden like any other, but not asked for.
         whole = place < (view.frames // self.backbone.patch[1])[:, None]
-        std, mean = torch.std_mean(patches, dim=2, keepdim=True, unbiased=False)
+        std, mean = std_mean(patches)
         can_be_asked = whole & (std[..., 0] >= self.config.flat_std)
         drawn = draws.uniform(grid.rows * grid.columns)
         hidden = hide(self.config.mask_shape, self.config.mask_share, sound, grid, drawn)
@@ -159,7 +159,7 @@ class MaskedPatch(nn.Module):
         question = self.ask(view, draws)
         tokens = self.backbone(view.pictures, view.frames, hidden=question.hidden)
         patches = self.backbone.patchify(view.pictures)
-        std, mean = torch.std_mean(patches, dim=2, keepdim=True, unbiased=False)
+        std, mean = std_mean(patches)
         rebuilt = self.rebuild(tokens.patches).float() * std + mean
         hidden = question.hidden[..., None]
         return {
@@ -195,14 +195,23 @@ def contrast(
         Each clip's loss (mean over its questions; 0 where it has none) and how many of its
         patches were found.
     """
-    told = nn.functional.normalize(told, dim=2)
-    targets = nn.functional.normalize(targets, dim=2)
-    logits = told @ targets.transpose(1, 2) / temperature
+    with torch.autocast(told.device.type, enabled=False):
+        told = nn.functional.normalize(told.float(), dim=2)
+        targets = nn.functional.normalize(targets.float(), dim=2)
+        logits = told @ targets.transpose(1, 2) / temperature
     logits = logits.masked_fill(~asked[:, None], torch.finfo(logits.dtype).min)
     right = torch.arange(logits.shape[1], device=logits.device)
     surprise = -logits.log_softmax(dim=2).diagonal(dim1=1, dim2=2)
     found = (logits.argmax(dim=2) == right) & asked
     return masked_mean(surprise, asked), found.sum(dim=1).float()
+
+
+def std_mean(
+    patches: Float[Tensor, "clips patches values"],
+) -> tuple[Float[Tensor, "clips patches 1"], Float[Tensor, "clips patches 1"]]:
+    """Deviation and mean of each patch; several times as fast on a CPU as ``torch.std_mean``."""
+    mean = patches.mean(dim=2, keepdim=True)
+    return (patches - mean).square().mean(dim=2, keepdim=True).sqrt(), mean
 
 
 def _mean_token(tokens: Tokens) -> Float[Tensor, "clips dim"]:

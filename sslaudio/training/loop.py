@@ -158,12 +158,13 @@ class Loop:
         )
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        torch.manual_seed(_mixed(config.seed, step, accelerator.process_index + 1))
         model.train()
         for part in range(config.accumulation):
             asked = time.perf_counter()
             batch = next(batches)
             window.waiting_seconds += time.perf_counter() - asked
+            # After the batch: opening a loader draws from the same generator as drop-path.
+            torch.manual_seed(_mixed(config.seed, step, accelerator.process_index + 1, part))
             last = part == config.accumulation - 1
             with nullcontext() if last else accelerator.no_sync(model):
                 views, draws = self._views(batch, step, part)

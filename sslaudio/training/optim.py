@@ -41,5 +41,5 @@ def adamw(
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=learning_rate, betas=betas
+        [group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=True
     )
