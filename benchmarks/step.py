@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from sslaudio import recipe as recipes
 from sslaudio.augments.base import Draws
 from sslaudio.backbones import blocks
 from sslaudio.data.decode import decode
-from sslaudio.data.shards import labelled_examples
+from sslaudio.data.index import labelled_examples
 from sslaudio.data.stream import Stream
 from sslaudio.features.logmel import FrontEnd
 from sslaudio.objectives.base import View
@@ -61,8 +62,8 @@ def stage_times(recipe: recipes.Pretrain, repeats: int) -> dict[str, float]:
     draws = Draws(torch.Generator(), 0, len(batch.keys), len(batch.keys))
 
     def decode_whole() -> None:
-        for _, _, path, byte_range in files:
-            decode(path, stream.sample_rate, byte_range=byte_range)
+        for clip in files:
+            decode(clip.shard, recipe.features.sample_rate, byte_range=clip.byte_range)
 
     def augmented() -> Any:
         view = pictures
@@ -96,21 +97,21 @@ def attention_records(repeats: int) -> list[dict[str, Any]]:
     records = []
     for clips, heads, tokens, width in ((128, 4, 48, 32), (8, 12, 512, 64)):
         shape = (clips, heads, tokens, width)
-        query, key, value = (
-            torch.randn(shape, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
-        )
-        fused = torch.nn.functional.scaled_dot_product_attention
-        peer = median_seconds(lambda: fused(query, key, value).sum().backward(), repeats)  # noqa: B023
+        parts = [torch.randn(shape, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+        fused = partial(torch.nn.functional.scaled_dot_product_attention, *parts)
+        peer = median_seconds(partial(there_and_back, fused), repeats)
         ours = median_seconds(
-            lambda: blocks.attend(query, key, value, None).sum().backward(), repeats
-        )  # noqa: B023
-        name = f"attention, {clips} clips of {tokens} tokens, against the fused kernel (ms)"
-        records.append(
-            record(
-                name, 1e3 * ours, 1e3 * peer, peer / ours, 1.0 if tokens <= blocks.SHORT else None
-            )
+            partial(there_and_back, partial(blocks.attend, *parts, None)), repeats
         )
+        name = f"attention, {clips} clips of {tokens} tokens, against the fused kernel (ms)"
+        goal = 1.0 if tokens <= blocks.SHORT else None
+        records.append(record(name, 1e3 * ours, 1e3 * peer, peer / ours, goal))
     return records
+
+
+def there_and_back(work: Callable[[], torch.Tensor]) -> None:
+    """Forward and backward."""
+    work().sum().backward()
 
 
 def record(
@@ -139,7 +140,8 @@ def main() -> int:
         times[stage] for stage in ("features", "augment", "forward", "backward", "optimiser")
     )
     print(
-        f"{batch} clips of {recipe.data.clip_seconds:g} s, {torch.get_num_threads()} threads, {recipe.training.precision}\n"
+        f"{batch} clips of {recipe.data.clip_seconds:g} s, {torch.get_num_threads()} threads, "
+        f"{recipe.training.precision}\n"
     )
     print(f"{'stage':12s}{'ms a step':>12s}{'clips a second':>16s}")
     for stage, seconds in times.items():
@@ -166,7 +168,8 @@ def main() -> int:
         if row["ratio"] is not None:
             goal = f"goal {row['goal']:g}" if row["goal"] else "no goal"
             print(
-                f"{row['name']}: {row['ours']:.1f} / {row['peer']:.1f}, ratio {row['ratio']:.2f}, {goal}"
+                f"{row['name']}: {row['ours']:.1f} / {row['peer']:.1f}, "
+                f"ratio {row['ratio']:.2f}, {goal}"
             )
     if arguments.json:
         arguments.json.write_text(json.dumps(records, indent=2) + "\n")

@@ -260,14 +260,15 @@ def _value(field: dataclasses.Field, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(field.type):
         return build(typing.cast(type, field.type), value, where)
     try:
-        return TypeAdapter(field.type).validate_json(json.dumps(value), strict=True)
+        adapter = TypeAdapter(typing.cast(Any, field.type))
+        return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{where} is {value!r}: {first['msg']}") from error
 
 
 def plugin(room: str, given: Any, where: str) -> Plugin:
-    """Validate ``{name: masked_patch, ...its fields}`` (or the bare name) into a :class:`Plugin`."""
+    """Validate ``{name: masked_patch, ...its fields}``, or the bare name, into a plug-in."""
     entry = {"name": given} if isinstance(given, str) else given
     if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
         raise ValueError(

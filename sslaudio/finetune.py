@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
-from sslaudio.downstream import embed, probe, results, supervised
+from sslaudio.downstream import embed, results, supervised
+from sslaudio.downstream import probe as probes
 from sslaudio.features import logmel
 from sslaudio.features.logmel import FrontEnd
 from sslaudio.features.stats import Statistics, measure
@@ -47,7 +47,7 @@ class Finetune:
     """Done to training pictures, under ``full`` only."""
     backbone: Plugin = recipes.plugin_field("backbones", "ast")
     """What encodes them; a checkpoint brings its own."""
-    probe: probe.Config = field(default_factory=probe.Config)
+    probe: probes.Config = field(default_factory=probes.Config)
     """How ``linear`` fits."""
     finetuning: supervised.Config = field(default_factory=supervised.Config)
     """How ``full`` trains."""
@@ -140,10 +140,11 @@ def _fold(
 ) -> results.Record:
     started = time.perf_counter()
     encoder, config = _encoder(recipe, config, task, fold, arguments.checkpoint)
-    model: nn.Module
     if arguments.protocol == "linear":
-        parts = [_embedded(encoder, examples) for examples in fold.parts().values()]
-        line = probe.fit(*parts, len(task.classes), recipe.probe)
+        train, validation_part, test_part = (
+            _embedded(encoder, examples) for examples in fold.parts().values()
+        )
+        line = probes.fit(train, validation_part, test_part, len(task.classes), recipe.probe)
         validation, test, head = line.validation, line.test, line.linear()
         trainable = sum(weight.numel() for weight in head.parameters())
         weights = {f"head.{name}": value for name, value in head.state_dict().items()}
@@ -198,9 +199,9 @@ def _statistics(recipe: Finetune, examples: Sequence[Example]) -> Statistics:
     return measure(((sound, torch.tensor([sound.shape[1]])) for sound in sounds), front_end)
 
 
-def _embedded(encoder: Encoder, examples: Sequence[Example]) -> probe.Part:
+def _embedded(encoder: Encoder, examples: Sequence[Example]) -> probes.Part:
     targets = torch.tensor([example.target for example in examples]).numpy()
-    return probe.Part(embed.embed_examples(encoder, examples), targets)
+    return probes.Part(embed.embed_examples(encoder, examples), targets)
 
 
 def _full(

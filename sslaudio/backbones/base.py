@@ -63,6 +63,7 @@ class Backbone(Protocol):
         pictures: Float[Tensor, "clips bins frames"],
         frames: Int[Tensor, " clips"],
         hidden: Bool[Tensor, "clips patches"] | None = None,
+        hidden_states: bool = False,
     ) -> Tokens:
         """Encode; ``hidden`` patches are replaced by a learned token."""
         ...

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-
 SHORT = 256
 """Up to so many tokens, plain attention trains faster on a CPU."""
 

@@ -9,6 +9,8 @@ were trained on, at a cost that grows with the length only.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -42,12 +44,13 @@ class Encoder(nn.Module):
         super().__init__()
         check(pooling)
         self.front_end = front_end
-        self.backbone = backbone
+        # A module that is a Backbone as well, which Python's types cannot say.
+        self.backbone: Any = backbone
         self.pooling = pooling
         self.pooled_block = pooled_block
-        self.window_columns = backbone.grid(window_frames).columns
-        rows = backbone.grid(window_frames).rows
-        self.dim = pooled_dim(pooling, rows, backbone.dim)
+        self.window_columns = self.backbone.grid(window_frames).columns
+        rows = self.backbone.grid(window_frames).rows
+        self.dim = pooled_dim(pooling, rows, self.backbone.dim)
 
     @property
     def sample_rate(self) -> int:
@@ -138,7 +141,5 @@ def cut(columns: Int[Tensor, " clips"], window: int) -> list[Window]:
     for clip, count in enumerate(columns.tolist()):
         pieces = max(1, round(count / window))
         edges = [piece * count // pieces for piece in range(pieces + 1)]
-        windows += [
-            Window(clip, first, last) for first, last in zip(edges, edges[1:], strict=False)
-        ]
+        windows += [Window(clip, first, last) for first, last in pairwise(edges)]
     return windows

@@ -7,7 +7,7 @@ Out: scores of the epoch that validated best, and the encoder and head in that s
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -222,7 +222,7 @@ def _optimiser(classifier: Classifier, config: Config) -> torch.optim.AdamW:
 
     Source: Clark et al. 2020 (ELECTRA, arXiv:2003.10555), section 3.1, as BEiT and MAE do.
     """
-    blocks = len(classifier.encoder.backbone.blocks)
+    blocks = len(cast(nn.ModuleList, classifier.encoder.backbone.blocks))
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
         depth = _depth(name, blocks)

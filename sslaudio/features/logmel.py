@@ -88,6 +88,9 @@ class FrontEnd(nn.Module):
     (htk_compat, use_energy off, Hann, no dither, snip_edges), one clip at a time; here batched.
     """
 
+    window: Tensor
+    bank: Tensor
+
     def __init__(self, config: Config, mean: float | None = None, std: float | None = None) -> None:
         super().__init__()
         self.config = config

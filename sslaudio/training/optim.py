@@ -31,7 +31,8 @@ def adamw(
 
     Source: Loshchilov & Hutter 2019 (arXiv:1711.05101); which weights to decay as in timm.
     """
-    decayed, others = [], []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             tokens = parameter.shape[0] == 1
