@@ -8,6 +8,7 @@ The files are described in shards/README.md.
 
 import json
 import os
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -25,18 +26,24 @@ SPLIT_CODES = ("", "train", "validation", "test", "noise")
 OFFSETS = np.dtype(
     [
         ("audio_offset", "<u8"),
-        ("json_offset", "<u8"),
+        ("json_offset", "<i4"),
         ("audio_bytes", "<u4"),
         ("json_bytes", "<u4"),
         ("samples", "<u4"),
+        ("crc32", "<u4"),
         ("split", "u1"),
         ("spare", "V3"),
     ]
 )
-"""One clip in an offsets file: 32 bytes, little-endian. Offsets count from the tar's first byte."""
+"""One clip in an offsets file: 32 bytes, little-endian.
+
+``audio_offset`` counts from the tar's first byte, ``json_offset`` from the sound's; ``crc32`` is
+of the tar's bytes from the header before the sound to the end of the JSON."""
+
+TAR_BLOCK = 512
+"""Bytes of a tar member's header; its content is filled up to a multiple of them."""
 
 _OPEN_TARS = 64
-_TAR_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -158,23 +165,24 @@ class Index:
 
     def clip(self, shard: int, member: int) -> StoredClip:
         """All of a clip, undecoded, by one read: its header, sound and JSON are neighbours."""
-        audio_at, json_at, audio_bytes, json_bytes, samples, _, _ = self.offsets(shard)[
-            member
-        ].item()
-        first = audio_at - _TAR_BLOCK
-        data = self._read(shard, first, json_at + json_bytes - first)
-        text = data[json_at - first :]
-        fields = self._fields(text, shard, member)
-        return StoredClip(_key(data), fields, data[_TAR_BLOCK : _TAR_BLOCK + audio_bytes], samples)
+        row = self.offsets(shard)[member].item()
+        audio_at, json_after, audio_bytes, json_bytes, samples, crc32, _, _ = row
+        size = TAR_BLOCK + json_after + json_bytes
+        data = self._read(shard, audio_at - TAR_BLOCK, size)
+        if zlib.crc32(data) != crc32:
+            raise self.corrupt(shard, _key(data), "its checksum is not its index's")
+        fields = self._fields(data[TAR_BLOCK + json_after :], shard, member)
+        return StoredClip(_key(data), fields, data[TAR_BLOCK : TAR_BLOCK + audio_bytes], samples)
 
     def examples(self) -> Iterator[Example]:
         """Every clip of every shard, in the order of the tars."""
         for number, shard in enumerate(self.shards):
             for member, row in enumerate(self.offsets(number)):
-                audio_at, json_at, audio_bytes, json_bytes, samples, _, _ = row.item()
+                audio_at, json_after, audio_bytes, json_bytes, samples, *_ = row.item()
+                text = self._read(number, audio_at + json_after, json_bytes)
                 yield Example(
-                    _key(self._read(number, audio_at - _TAR_BLOCK, _TAR_BLOCK)),
-                    self._fields(self._read(number, json_at, json_bytes), number, member),
+                    _key(self._read(number, audio_at - TAR_BLOCK, TAR_BLOCK)),
+                    self._fields(text, number, member),
                     self.folder / shard.name,
                     (audio_at, audio_bytes),
                     samples,
@@ -185,16 +193,20 @@ class Index:
         counts = [sum(shard.splits.get(split, 0) for split in splits) for shard in self.shards]
         return np.array(counts, np.int64)
 
+    def corrupt(self, shard: int, key: str, reason: str) -> ValueError:
+        """The error that says which clip of which shard is corrupt, and what to do."""
+        return ValueError(
+            f"{self.folder / self.shards[shard].name}: clip {key} is corrupt ({reason}); run "
+            f"`sslaudio shards verify {self.folder}`, then build the shards again"
+        )
+
     def _fields(self, text: bytes, shard: int, member: int) -> dict[str, Any]:
         try:
             fields = json.loads(text)
         except ValueError:
             fields = None
         if not isinstance(fields, dict):
-            raise ValueError(
-                f"{self.folder / self.shards[shard].name}: the JSON of clip {member} is broken; "
-                f"run `sslaudio shards verify {self.folder}`"
-            )
+            raise self.corrupt(shard, str(member), "its JSON is broken")
         return fields
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:

@@ -8,21 +8,21 @@ with a record is whole, and one without is made anew.
 """
 
 import hashlib
-import io
 import json
 import os
 import tarfile
+import zlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.decode import DecodeError, decode_bytes, read_bytes
 from sslaudio.data.encode import Codec, encode
-from sslaudio.data.index import OFFSETS, SPLIT_CODES, Shard
+from sslaudio.data.index import OFFSETS, SPLIT_CODES, TAR_BLOCK, Shard
 
 WORK_FOLDER = ".build"
 """Inside ``--out``: records of finished shards, and files being written."""
@@ -71,15 +71,12 @@ def pack(packing: Packing) -> Record:
     """Decode, resample, encode and write one shard; then its record."""
     writer, work, shard_name = _Writer(), packing.out / WORK_FOLDER, packing.name
     temporary = work / f"{shard_name}.{os.getpid()}.tmp"
-    with temporary.open("wb+") as tar:
-        with tarfile.TarFile(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-            for clip, key in zip(packing.clips, packing.keys, strict=True):
-                writer.add(archive, clip, key, packing)
+    with temporary.open("wb") as tar:
+        for clip, key in zip(packing.clips, packing.keys, strict=True):
+            writer.add(tar, clip, key, packing)
+        writer.end(tar)
         _flush(tar)
-        size = tar.tell()
-        tar.seek(0)
-        digest = hashlib.file_digest(tar, "sha256").hexdigest()
-    record = writer.record(shard_name, size, digest)
+    record = writer.record(shard_name)
     temporary.rename(packing.out / shard_name)
     offsets = np.array(writer.rows, OFFSETS).tobytes()
     write_atomically(packing.out / record.shard.offsets_name, offsets, work)
@@ -124,9 +121,11 @@ class _Writer:
         self.labels: Counter[str] = Counter()
         self.licences: Counter[str] = Counter()
         self.inputs = hashlib.sha256()
+        self.sha256 = hashlib.sha256()
+        self.bytes = 0
         self.sample_rate = 1
 
-    def add(self, archive: tarfile.TarFile, clip: Clip, key: str, packing: Packing) -> None:
+    def add(self, tar: BinaryIO, clip: Clip, key: str, packing: Packing) -> None:
         """Write a clip's two members, or note why it was rejected."""
         self.sample_rate = packing.sample_rate
         data = None
@@ -141,12 +140,25 @@ class _Writer:
         audio = encode(waveform, packing.sample_rate, packing.codec)
         fields = fields_of(clip, len(waveform) / packing.sample_rate)
         text = json.dumps(fields, sort_keys=True).encode()
-        audio_offset = _add_member(archive, f"{key}.{packing.codec}", audio)
-        json_offset = _add_member(archive, f"{key}.json", text)
-        self._count(clip, len(waveform))
-        split = SPLIT_CODES.index(clip.split or "")
+        audio_member = _member(f"{key}.{packing.codec}", audio)
+        json_member = _member(f"{key}.json", text)
+        padding = bytes(-len(text) % TAR_BLOCK)
+        crc32 = zlib.crc32(json_member.removesuffix(padding), zlib.crc32(audio_member))
+        offsets = (self.bytes + TAR_BLOCK, len(audio_member))
         sizes = (len(audio), len(text), len(waveform))
-        self.rows.append((audio_offset, json_offset, *sizes, split, b""))
+        self.rows.append((*offsets, *sizes, crc32, SPLIT_CODES.index(clip.split or ""), b""))
+        self._write(tar, audio_member + json_member)
+        self._count(clip, len(waveform))
+
+    def end(self, tar: BinaryIO) -> None:
+        """Close the tar as tarfile does: two empty blocks, filled up to a record."""
+        size = self.bytes + 2 * TAR_BLOCK
+        self._write(tar, bytes(2 * TAR_BLOCK + -size % tarfile.RECORDSIZE))
+
+    def _write(self, tar: BinaryIO, data: bytes) -> None:
+        tar.write(data)
+        self.sha256.update(data)
+        self.bytes += len(data)
 
     def _count(self, clip: Clip, samples: int) -> None:
         self.splits[clip.split or ""] += 1
@@ -154,13 +166,14 @@ class _Writer:
         self.labels.update(clip.labels or ([] if clip.label is None else [clip.label]))
         self.licences[clip.licence or ""] += 1
 
-    def record(self, name: str, size: int, digest: str) -> Record:
+    def record(self, name: str) -> Record:
         """What the finished tar holds."""
         rate = self.sample_rate
         seconds = sum(self.split_samples.values()) / rate
-        inputs, splits = self.inputs.hexdigest(), dict(self.splits)
+        digest, inputs = self.sha256.hexdigest(), self.inputs.hexdigest()
+        splits = dict(self.splits)
         return Record(
-            Shard(name, len(self.rows), seconds, size, digest, splits, inputs),
+            Shard(name, len(self.rows), seconds, self.bytes, digest, splits, inputs),
             {split: samples / rate for split, samples in self.split_samples.items()},
             dict(self.labels),
             dict(self.licences),
@@ -185,13 +198,11 @@ def fields_of(clip: Clip, seconds: float) -> Fields:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _add_member(archive: tarfile.TarFile, name: str, data: bytes) -> int:
-    """Append a file with a fixed owner and time; returns where its bytes begin."""
+def _member(name: str, data: bytes) -> bytes:
+    """A file as it stands in a tar: header with a fixed owner and time, content, filling."""
     member = tarfile.TarInfo(name)  # mtime 0, owner 0, no names
     member.size, member.mode = len(data), 0o444
-    archive.addfile(member, io.BytesIO(data))
-    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return archive.offset - padded
+    return member.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % TAR_BLOCK)
 
 
 def _digest_file(digest: Any, data: bytes | None) -> None:

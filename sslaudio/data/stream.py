@@ -20,7 +20,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from sslaudio.data.decode import DecodeError, decode_bytes
-from sslaudio.data.index import Index, StoredClip
+from sslaudio.data.index import StoredClip
 from sslaudio.data.loader import read_ahead
 from sslaudio.data.plan import Plan, key_of, uniform
 from sslaudio.data.selection import Split, open_selections
@@ -178,7 +178,7 @@ class Stream:
             try:
                 waveform = self.crop(clip, selection.index.sample_rate, float(chances[row]))
             except DecodeError as error:
-                raise _corrupt(selection.index, shard, error) from error
+                raise selection.index.corrupt(shard, clip.key, error.reason) from error
             waveforms[row, : len(waveform)] = waveform
             lengths.append(len(waveform))
             keys.append(clip.key)
@@ -221,11 +221,3 @@ class Stream:
                 f"data.batch is {self.config.batch}, but data.shards gives {self.clips} clips of "
                 f"split {self.config.split!r}; set data.batch to {self.clips} or fewer"
             )
-
-
-def _corrupt(index: Index, shard: int, error: DecodeError) -> ValueError:
-    return ValueError(
-        f"{index.folder / index.shards[shard].name}: clip {error.name} is corrupt "
-        f"({error.reason}); run `sslaudio shards verify {index.folder}`, then build the shards "
-        f"again"
-    )

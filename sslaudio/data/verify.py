@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sslaudio.data.index import (
     INDEX_NAME,
     OFFSETS,
     SPLIT_CODES,
+    TAR_BLOCK,
     Shard,
     Totals,
     read_index,
@@ -134,8 +136,11 @@ def _clip_problem(
     text: tarfile.TarInfo,
     check: _Check,
 ) -> str | None:
-    found = (audio.offset_data, text.offset_data, audio.size, text.size)
-    names = ("audio_offset", "json_offset", "audio_bytes", "json_bytes")
+    end = text.offset_data + text.size
+    crc32 = zlib.crc32(data[audio.offset_data - TAR_BLOCK : end])
+    json_offset = text.offset_data - audio.offset_data
+    found = (audio.offset_data, json_offset, audio.size, text.size, crc32)
+    names = ("audio_offset", "json_offset", "audio_bytes", "json_bytes", "crc32")
     if found != tuple(int(row[name]) for name in names):
         return "the offsets file does not fit the tar"
     sound = data[audio.offset_data : audio.offset_data + audio.size]

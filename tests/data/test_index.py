@@ -50,12 +50,14 @@ def test_a_truncated_tar_is_refused_when_opened(copy):
 
 def test_offsets_that_point_outside_the_tar_are_refused(copy):
     rows = np.fromfile(copy / "toy-000000.idx", OFFSETS)
-    rows["json_offset"][0] = 2**62
-    rows["audio_offset"][1] = 0
+    rows["json_offset"][0] = 2**31 - 1
+    rows["json_offset"][1] = -(2**31)
+    rows["audio_offset"][2] = 0
+    rows["audio_offset"][3] = 2**62
     rows.tofile(copy / "toy-000000.idx")
     index = Index.open(copy)
 
-    for member in (0, 1):
+    for member in range(4):
         with pytest.raises(ValueError, match=r"toy-000000\.tar does not hold.*shards verify"):
             index.clip(0, member)
 
@@ -79,3 +81,20 @@ def test_the_table_tells_what_there_is(shards_folder):
     lines = {line.split()[0]: line.split()[1] for line in table.splitlines() if line}
     assert (lines["train"], lines["validation"], lines["test"]) == ("30", "10", "10")
     assert (lines["even"], lines["odd"]) == ("25", "25")
+
+
+def test_a_flipped_bit_is_never_heard(copy):
+    tar = copy / "toy-000000.tar"
+    original = tar.read_bytes()
+    rows = np.fromfile(copy / "toy-000000.idx", OFFSETS)
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        member = int(random.integers(len(rows)))
+        first = int(rows["audio_offset"][member]) - 512
+        end = first + 512 + int(rows["json_offset"][member]) + int(rows["json_bytes"][member])
+        data = bytearray(original)
+        data[int(random.integers(first, end))] ^= 1 << int(random.integers(8))
+        tar.write_bytes(data)
+
+        with pytest.raises(ValueError, match=r"toy-000000\.tar: clip .* is corrupt"):
+            Index.open(copy).clip(0, member)
