@@ -22,7 +22,7 @@ import numpy as np
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.decode import DecodeError, decode_bytes, read_bytes
 from sslaudio.data.encode import Codec, encode
-from sslaudio.data.index import OFFSETS, SPLIT_CODES, TAR_BLOCK, Shard
+from sslaudio.data.layout import OFFSETS, SPLIT_CODES, TAR_BLOCK, Shard
 
 WORK_FOLDER = ".build"
 """Inside ``--out``: records of finished shards, and files being written."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sslaudio.data.index import size_problem
+from sslaudio.data.layout import size_problem
 from sslaudio.data.pack import WORK_FOLDER, Packing, Record, inputs_digest, write_atomically
 
 _SETTINGS_NAME = "settings.json"

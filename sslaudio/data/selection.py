@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from sslaudio.data.exclude import excluded_members, read_rules
-from sslaudio.data.index import SPLIT_CODES, Index
+from sslaudio.data.index import Index
+from sslaudio.data.layout import SPLIT_CODES
 
 Split = Literal["train", "validation", "test", "noise", "all"]
 """``train`` is also every clip without a split (ESC-50 has folds only); ``all`` is everything."""

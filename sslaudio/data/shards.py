@@ -23,8 +23,9 @@ from sslaudio.data import progress as progress_display
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.decode import RESAMPLER
 from sslaudio.data.encode import CODECS, Codec
-from sslaudio.data.index import INDEX_NAME, VERSION, Index, Totals, index_content, read_index
+from sslaudio.data.index import Index
 from sslaudio.data.keys import keys_of
+from sslaudio.data.layout import INDEX_NAME, VERSION, Totals, index_content, read_index
 from sslaudio.data.pack import (
     WORK_FOLDER,
     Packing,

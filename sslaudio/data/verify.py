@@ -13,7 +13,7 @@ import numpy as np
 
 from sslaudio.data import progress as progress_display
 from sslaudio.data.decode import DecodeError, decode_bytes
-from sslaudio.data.index import (
+from sslaudio.data.layout import (
     INDEX_NAME,
     OFFSETS,
     SPLIT_CODES,
@@ -137,12 +137,13 @@ def _clip_problem(
     check: _Check,
 ) -> str | None:
     end = text.offset_data + text.size
-    crc32 = zlib.crc32(data[audio.offset_data - TAR_BLOCK : end])
     json_offset = text.offset_data - audio.offset_data
-    found = (audio.offset_data, json_offset, audio.size, text.size, crc32)
-    names = ("audio_offset", "json_offset", "audio_bytes", "json_bytes", "crc32")
+    found = (audio.offset_data, json_offset, audio.size, text.size)
+    names = ("audio_offset", "json_offset", "audio_bytes", "json_bytes")
     if found != tuple(int(row[name]) for name in names):
         return "the offsets file does not fit the tar"
+    if zlib.crc32(data[audio.offset_data - TAR_BLOCK : end]) != row["crc32"]:
+        return "altered: its checksum is not its index's"
     sound = data[audio.offset_data : audio.offset_data + audio.size]
     try:
         fields = json.loads(data[text.offset_data : text.offset_data + text.size])

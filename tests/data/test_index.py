@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sslaudio.data.describe import describe
-from sslaudio.data.index import OFFSETS, Index
+from sslaudio.data.index import Index
+from sslaudio.data.layout import OFFSETS
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import soundfile
 import webdataset
 
 from sslaudio.data.corpora.base import Clip
-from sslaudio.data.index import OFFSETS, Index, labelled_examples
+from sslaudio.data.index import Index, labelled_examples
+from sslaudio.data.layout import OFFSETS
 from sslaudio.data.progress import silent
 from sslaudio.data.shards import build
 

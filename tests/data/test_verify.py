@@ -4,7 +4,8 @@ import shutil
 import numpy as np
 import pytest
 
-from sslaudio.data.index import OFFSETS, Index
+from sslaudio.data.index import Index
+from sslaudio.data.layout import OFFSETS
 from sslaudio.data.progress import silent
 from sslaudio.data.verify import verify
 
