@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from sslaudio.data.corpora.base import SPLITS
+
 VERSION = 1
 """Of ``index.json`` and of the offsets files."""
 INDEX_NAME = "index.json"
-SPLIT_CODES = ("", "train", "validation", "test", "noise")
+SPLIT_CODES = ("", *SPLITS)
 """A clip's ``split`` as the number in the offsets file; 0 is a clip without one."""
 OFFSETS = np.dtype(
     [

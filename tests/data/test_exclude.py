@@ -1,7 +1,10 @@
 import pytest
 
+from sslaudio.data.corpora.base import Clip
 from sslaudio.data.exclude import excluded_members, read_rules
 from sslaudio.data.index import Index
+from sslaudio.data.progress import silent
+from sslaudio.data.shards import build
 
 
 def excluded_numbers(tmp_path, text, *folders):
@@ -66,3 +69,16 @@ def test_a_rule_that_matches_nothing_is_a_slip(tmp_path, shards_folder, rule, wo
 def test_a_missing_file_of_rules_names_the_key():
     with pytest.raises(ValueError, match=r"data\.exclude names .*nowhere\.txt"):
         read_rules(["nowhere.txt"])
+
+
+def test_labels_and_subsets_match_any_of_a_clips_own(tmp_path, make_clips):
+    paths = [clip.path for clip in make_clips(tmp_path / "in", 3)]
+    clips = [
+        Clip(paths[0], "clip 000.wav", labels=("Speech", "Music")),
+        Clip(paths[1], "clip 001.wav", labels=("Music",), subsets=("dev",)),
+        Clip(paths[2], "clip 002.wav", labels=("Speech",)),
+    ]
+    build(clips, tmp_path / "out", corpus="toy", jobs=1, progress=silent)
+
+    assert excluded_numbers(tmp_path, "label:Music", tmp_path / "out") == [{0, 1}]
+    assert excluded_numbers(tmp_path, "subset:dev", tmp_path / "out") == [{1}]

@@ -246,3 +246,23 @@ def test_a_wrong_setting_names_its_flag(tmp_path, make_clips, settings, words):
 def test_no_clips_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"no clips.*--root"):
         make([], tmp_path / "out")
+
+
+def test_clips_of_several_classes_carry_a_list(tmp_path, make_clips):
+    path = make_clips(tmp_path / "in", 1)[0].path
+    clips = [
+        Clip(path, "both.wav", labels=("Speech", "Music")),
+        Clip(path, "one.wav", labels=("Music",), subsets=("dev",)),
+        Clip(path, "none.wav"),
+    ]
+
+    index, _ = make(clips, tmp_path / "out")
+
+    fields = {example.fields.pop("source"): example.fields for example in index.examples()}
+    assert fields == {
+        "both.wav": {"labels": ["Speech", "Music"], "seconds": 0.05},
+        "one.wav": {"labels": ["Music"], "subsets": ["dev"], "seconds": 0.05},
+        "none.wav": {"seconds": 0.05},
+    }
+    assert index.totals.labels == {"Music": 2, "Speech": 1}
+    assert index.totals.splits == {"": {"clips": 3, "seconds": pytest.approx(0.15)}}

@@ -205,6 +205,7 @@ def test_weights_and_sources(shards_folder, second_folder):
     assert set(Counter(second).values()) == {2, 3}
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3")
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_the_order_does_not_depend_on_the_workers(shards_folder, second_folder, workers):
     folders = (shards_folder, second_folder)

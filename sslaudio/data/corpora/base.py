@@ -38,6 +38,18 @@ class Clip:
     subsets: tuple[str, ...] = ()
     """Named parts of the corpus that the clip belongs to (``esc10`` within ESC-50)."""
 
+    def __post_init__(self) -> None:
+        if self.split not in (None, *SPLITS):
+            raise ValueError(
+                f"{self.source}: its split is {self.split!r}; an importer gives "
+                f"{', '.join(SPLITS)}, or None"
+            )
+        if self.label is not None and self.labels:
+            raise ValueError(
+                f"{self.source} has both a label and labels; an importer gives label where every "
+                f"clip has one class, labels where a clip may have several"
+            )
+
 
 def is_sound_file(path: Path) -> bool:
     """Whether a file's name says that it is sound; hidden files are not."""

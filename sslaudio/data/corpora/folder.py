@@ -34,8 +34,15 @@ def build(config: Config, root: Path) -> list[Clip]:
 
 
 def _sound_files(root: Path) -> list[Path]:
-    found = []
-    for folder, subfolders, names in os.walk(root):
+    """Files below ``root``; linked folders too, each folder once however many links lead there."""
+    found: list[Path] = []
+    entered: set[Path] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders.sort()
+        if (real := Path(folder).resolve()) in entered:
+            subfolders.clear()
+            continue
+        entered.add(real)
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found += [path for name in names if is_sound_file(path := Path(folder, name))]
     return found

@@ -54,3 +54,14 @@ def test_an_empty_or_missing_folder_is_told(tmp_path):
         build(Config(), tmp_path / "empty")
     with pytest.raises(ValueError, match="there is no folder"):
         build(Config(), tmp_path / "nowhere")
+
+
+def test_linked_folders_are_read_once_and_never_round_in_circles(write_sounds, tmp_path):
+    root = write_sounds("a/1.wav")
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (root / "a" / "1.wav").rename(outside / "2.wav")
+    (root / "b").symlink_to(outside)
+    (root / "a" / "back").symlink_to(root)
+
+    assert [clip.source for clip in build(Config(), root)] == ["b/2.wav"]
