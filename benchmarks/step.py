@@ -97,11 +97,13 @@ def attention_records(repeats: int) -> list[dict[str, Any]]:
     records = []
     for clips, heads, tokens, width in ((128, 4, 48, 32), (8, 12, 512, 64)):
         shape = (clips, heads, tokens, width)
-        parts = [torch.randn(shape, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
-        fused = partial(torch.nn.functional.scaled_dot_product_attention, *parts)
+        query, key, value = (
+            torch.randn(shape, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
+        )
+        fused = partial(torch.nn.functional.scaled_dot_product_attention, query, key, value)
         peer = median_seconds(partial(there_and_back, fused), repeats)
         ours = median_seconds(
-            partial(there_and_back, partial(blocks.attend, *parts, None)), repeats
+            partial(there_and_back, partial(blocks.attend, query, key, value, None)), repeats
         )
         name = f"attention, {clips} clips of {tokens} tokens, against the fused kernel (ms)"
         goal = 1.0 if tokens <= blocks.SHORT else None

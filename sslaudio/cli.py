@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
+
 class Verb(NamedTuple):
     """An entry of the command line."""
 
@@ -23,8 +24,12 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "pretrain": Verb("sslaudio.pretrain", "pretrain a backbone on shards of unlabelled sound", True),
-    "finetune": Verb("sslaudio.finetune", "adapt a checkpoint to a labelled task and score it", True),
+    "pretrain": Verb(
+        "sslaudio.pretrain", "pretrain a backbone on shards of unlabelled sound", True
+    ),
+    "finetune": Verb(
+        "sslaudio.finetune", "adapt a checkpoint to a labelled task and score it", True
+    ),
     "embed": Verb("sslaudio.embed", "write one embedding a clip to a .npz file"),
     "shards": Verb("sslaudio.shards", "build, verify and describe shards; make synthetic ones"),
     "stats": Verb("sslaudio.stats", "measure mean and deviation of the log-mels of shards", True),

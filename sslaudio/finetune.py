@@ -96,7 +96,7 @@ def _recipe(
     if arguments.checkpoint is not None:
         own = checkpoint.read_config(arguments.checkpoint)
         for room in ("features", "backbone"):
-            given[room] = own[room]
+            given[room] = {**own[room], **given.get(room, {})}
     if "task" not in given and "--task" not in flags:
         raise ValueError("no task; name one with --task, such as --task speechcommands")
     given.setdefault("task", {"name": _flag(flags, "--task")})

@@ -33,6 +33,9 @@ class Window:
 class Encoder(nn.Module):
     """What ``embed``, ``finetune`` and ``sslaudio.load`` use of a run."""
 
+    backbone: Any
+    """A module that is a ``Backbone`` as well, which Python's types cannot say."""
+
     def __init__(
         self,
         front_end: FrontEnd,
@@ -44,8 +47,7 @@ class Encoder(nn.Module):
         super().__init__()
         check(pooling)
         self.front_end = front_end
-        # A module that is a Backbone as well, which Python's types cannot say.
-        self.backbone: Any = backbone
+        self.backbone = backbone
         self.pooling = pooling
         self.pooled_block = pooled_block
         self.window_columns = self.backbone.grid(window_frames).columns

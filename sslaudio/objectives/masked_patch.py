@@ -31,7 +31,12 @@ class Config:
     mask_share: float = 0.625
     """Share of a clip's patches to hide. SSAST hides 400 of 512."""
     mask_shape: Literal["uniform", "columns", "clusters"] = "uniform"
-    """Each patch by itself, whole columns of time, or smooth blobs."""
+    """Each patch by itself, whole columns of time, or squares."""
+    mask_span: int = 1
+    """Columns that are hidden in a row (``columns``), or side of a square (``clusters``)."""
+    centred: bool = False
+    """Whether the candidates of InfoNCE are first freed of their clip's mean hidden patch: what
+    they share (spectral tilt, hum, room) tells none apart, and predicting it earns nothing."""
     temperature: float = 0.1
     """Of the cosine between a prediction and the candidate patches."""
     contrastive_weight: float = 1.0
@@ -49,6 +54,8 @@ class Config:
                 f"objective.mask_share is {self.mask_share:g}; it is the share of patches hidden, "
                 f"between 0 and 1 (SSAST: 0.78)"
             )
+        if self.mask_span < 1:
+            raise ValueError(f"objective.mask_span is {self.mask_span}; it is at least 1")
         if self.temperature <= 0:
             raise ValueError(f"objective.temperature is {self.temperature:g}; it must be above 0")
         if min(self.contrastive_weight, self.error_weight) < 0 or not (
@@ -99,21 +106,21 @@ class MaskedPatch(nn.Module):
         question = self.ask(view, draws)
         tokens = self.backbone(view.pictures, view.frames, hidden=question.hidden)
         told, rebuilt, targets = self._answers(tokens, question)
-        info_nce, found = contrast(told, targets, question.asked, self.config.temperature)
+        candidates = centre(targets, question.asked) if self.config.centred else targets
+        info_nce, found = contrast(told, candidates, question.asked, self.config.temperature)
         error = masked_mean((rebuilt - targets).square().mean(dim=2), question.asked)
-        candidates = question.asked.sum(dim=1).float()
+        count = question.asked.sum(dim=1).float()
         loss = (
             self.config.contrastive_weight * info_nce.mean()
             + self.config.error_weight * error.mean()
         )
-        some = candidates.clamp(min=1)
         return {
             "loss": loss,
             "info_nce": info_nce.mean().detach(),
             "squared_error": error.mean().detach(),
-            "accuracy": found.sum() / candidates.sum().clamp(min=1),
-            "chance": (candidates > 0).sum() / candidates.sum().clamp(min=1),
-            "candidates": some.mean(),
+            "accuracy": found.sum() / count.sum().clamp(min=1),
+            "chance": (count > 0).sum() / count.sum().clamp(min=1),
+            "candidates": count.mean(),
             "hidden_share": (question.hidden & tokens.sound).sum() / tokens.sound.sum(),
             "spread": spread(_mean_token(tokens)),
         }
@@ -132,8 +139,8 @@ class MaskedPatch(nn.Module):
         whole = place < (view.frames // self.backbone.patch[1])[:, None]
         std, mean = std_mean(patches)
         can_be_asked = whole & (std[..., 0] >= self.config.flat_std)
-        drawn = draws.uniform(grid.rows * grid.columns)
-        hidden = hide(self.config.mask_shape, self.config.mask_share, sound, grid, drawn)
+        config = self.config
+        hidden = hide(config.mask_shape, config.mask_span, config.mask_share, sound, grid, draws)
         asked = hidden & can_be_asked
         most = max(1, int(asked.sum(dim=1).max()))
         index = asked.int().argsort(dim=1, descending=True, stable=True)[:, :most]
@@ -204,6 +211,14 @@ def contrast(
     surprise = -logits.log_softmax(dim=2).diagonal(dim1=1, dim2=2)
     found = (logits.argmax(dim=2) == right) & asked
     return masked_mean(surprise, asked), found.sum(dim=1).float()
+
+
+def centre(
+    targets: Float[Tensor, "clips asked values"], asked: Bool[Tensor, "clips asked"]
+) -> Float[Tensor, "clips asked values"]:
+    """Take the mean of each clip's hidden patches off them."""
+    count = asked.sum(dim=1).clamp(min=1)[:, None, None]
+    return targets - torch.where(asked[..., None], targets, 0.0).sum(dim=1, keepdim=True) / count
 
 
 def std_mean(

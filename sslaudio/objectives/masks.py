@@ -1,46 +1,52 @@
 """Which patches to hide: any share of any grid, for clips of any length, without loops.
 
-In:  where a clip's patches are sound, random numbers, the share to hide.
+In:  where a clip's patches are sound, random numbers, the share to hide and its shape.
 Out: a boolean mask, exactly ``round(share * patches)`` of each clip's own patches hidden.
 """
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from sslaudio.augments.base import Draws
 from sslaudio.backbones.base import Grid
 
 SHAPES = ("uniform", "columns", "clusters")
-"""Ways to choose patches: each by itself, whole columns of time first, or smooth blobs."""
+"""Ways to choose patches: each by itself, whole columns of time, or squares."""
 
 
 def hide(
     shape: str,
+    span: int,
     share: float,
     sound: Bool[Tensor, "clips patches"],
     grid: Grid,
-    draws: Float[Tensor, "clips patches"],
+    draws: Draws,
 ) -> Bool[Tensor, "clips patches"]:
     """Hide ``share`` of each clip's own patches, at least one and never all.
 
     Args:
         shape: one of :data:`SHAPES`.
+        span: columns of a run (``columns``), or side of a square (``clusters``).
         share: share of a clip's patches to hide.
         sound: patches that are not wholly padding.
         grid: rows and columns that ``patches`` is laid out in.
-        draws: uniform numbers in [0, 1), one a patch.
+        draws: where the random numbers come from.
 
     Source: SSAST (arXiv:2110.09784), section 2.2, hides clusters of 3 to 5 patches square that
     grow to the upper right only, so that its lowest mel row is hidden half as often as the
-    middle ones. A smoothed random field, ranked, has no such edge and always ends.
+    middle ones. Here every patch looks at the ``span`` random numbers from its own on, round the
+    border, and the patches that see the lowest are hidden: no edge, and no end to wait for.
     """
-    score = draws
-    if shape == "columns":
-        first = draws.view(-1, grid.rows, grid.columns)[:, :1]
-        # Ties inside a column fall by other digits of the draws, independent of the first row's.
-        score = first.expand(-1, grid.rows, -1).flatten(1) + 1e-3 * (draws * 997 % 1)
-    elif shape == "clusters":
-        score = _smoothed(draws, grid)
+    rows, columns = grid
+    high, wide = {"uniform": (1, 1), "columns": (1, span), "clusters": (span, span)}[shape]
+    high, wide = min(high, rows), min(wide, columns)
+    field = draws.uniform(1, 1 if shape == "columns" else rows, columns)
+    around = nn.functional.pad(field, (0, wide - 1, 0, high - 1), mode="circular")
+    lowest = -nn.functional.max_pool2d(-around, (high, wide), stride=1)
+    # What one number hides together is told apart by column, then by patch.
+    score = lowest.double() + 1e-6 * draws.uniform(1, 1, columns)
+    score = score[:, 0].expand(-1, rows, -1).flatten(1) + 1e-9 * draws.uniform(rows * columns)
     return rank(score.masked_fill(~sound, 2.0)) < counts(share, sound)[:, None]
 
 
@@ -54,17 +60,3 @@ def counts(share: float, sound: Bool[Tensor, "clips patches"]) -> Int[Tensor, " 
 def rank(score: Float[Tensor, "clips patches"]) -> Int[Tensor, "clips patches"]:
     """Place of each patch when its clip's scores are sorted upwards."""
     return score.argsort(dim=1).argsort(dim=1)
-
-
-def _smoothed(draws: Float[Tensor, "clips patches"], grid: Grid) -> Float[Tensor, "clips patches"]:
-    """A random field averaged over 3 by 3 neighbours, every place equally likely to be low.
-
-    At the border fewer neighbours are averaged; dividing by the root of their number gives
-    every place the same spread.
-    """
-    field = draws.view(-1, 1, grid.rows, grid.columns) - 0.5
-    ones = torch.ones_like(field[:1])
-    kernel = torch.ones(1, 1, 3, 3, device=field.device)
-    total = torch.nn.functional.conv2d(field, kernel, padding=1)
-    neighbours = torch.nn.functional.conv2d(ones, kernel, padding=1)
-    return (total / neighbours.sqrt()).flatten(1)
