@@ -113,7 +113,9 @@ def _train(
         say(
             f"{stream.clips} clips, {stream.seconds / 3600:.2f} h; {recipe.backbone.name} of "
             f"{sum(p.numel() for p in backbone.parameters()) / 1e6:.2f} M weights; "
-            f"{training.steps} steps of {recipe.data.batch} clips into {run}"
+            f"{training.steps} steps of {recipe.data.batch} clips into {run}; "
+            f"{accelerator.num_processes} process(es) on {accelerator.device}, "
+            f"{torch.get_num_threads()} threads each, {training.precision}"
         )
     front_end = FrontEnd(recipe.features, **statistics)
     augments = [augment.build() for augment in recipe.augments]

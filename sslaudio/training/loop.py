@@ -24,7 +24,7 @@ from sslaudio.features.logmel import FrontEnd
 from sslaudio.objectives.base import Objective, View
 from sslaudio.training.checkpoint import load_step, save_step
 from sslaudio.training.optim import adamw, rate_share
-from sslaudio.training.report import Report, say
+from sslaudio.training.report import Report
 
 
 @dataclass(frozen=True)
@@ -271,10 +271,6 @@ def accelerator_for(precision: str) -> Accelerator:
         )
     local = int(os.environ.get("LOCAL_WORLD_SIZE", asked))
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
-    say(
-        f"{accelerator.num_processes} process(es) on {accelerator.device}, "
-        f"{torch.get_num_threads()} threads each, {precision}"
-    )
     return accelerator
 
 

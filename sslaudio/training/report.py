@@ -44,6 +44,7 @@ class Report:
         self.aloud = aloud
         if not aloud:
             return
+        run.mkdir(parents=True, exist_ok=True)
         self.console = Console(stderr=True)
         self.path = run / "metrics.jsonl"
         _forget_after(self.path, start)
