@@ -31,8 +31,8 @@ TASKS = {
     "digits": ("fsdd", "fsdd", ["--task.split", "leave-one-speaker-out"]),
     "sounds": ("esc50", "esc10", ["--task.subset", "esc10"]),
 }
-SHORT_STEPS = 9_000
-CURVE_EVERY = 3_000
+SHORT_STEPS = 8_000
+CURVE_EVERY = 4_000
 SEEDS = (0, 1, 2)
 
 
