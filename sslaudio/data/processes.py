@@ -13,6 +13,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def cores() -> int:
+    """Processor cores that this process may use; where the system does not tell, all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def die_with_parent() -> None:
     """End this process as soon as the one that started it is gone, even if it was killed.
 
@@ -34,7 +41,7 @@ def run_parallel(
         items: what to work on.
         jobs: processes; None takes every core this process may use, 1 stays in this process.
     """
-    jobs = min(jobs or len(os.sched_getaffinity(0)), len(items))
+    jobs = min(jobs or cores(), len(items))
     if jobs <= 1:
         yield from map(function, items)
         return
