@@ -20,7 +20,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from sslaudio.data.decode import DecodeError, decode_bytes
-from sslaudio.data.index import StoredClip
+from sslaudio.data.index import Index, StoredClip
 from sslaudio.data.loader import read_ahead
 from sslaudio.data.plan import Plan, key_of, uniform
 from sslaudio.data.selection import Split, open_selections
@@ -121,6 +121,8 @@ class Stream:
                 f"{-(-config.batch // parts) * parts} or another multiple of {parts}"
             )
         self.config = config
+        self.sample_rate = sample_rate
+        """Hz of every clip."""
         self.seed = seed
         self.rank = rank
         self.ranks = ranks
@@ -156,6 +158,25 @@ class Stream:
             raise ValueError(f"a stream cannot start at position {position}; give 0 or more")
         read = functools.partial(self._read_part, position)
         return read_ahead(read, self.config.workers)
+
+    def whole_clips(self, most: int | None = None) -> Iterator[Float32[Tensor, "samples"]]:
+        """The clips that take part, whole, each once whatever its folder's weight.
+
+        For measuring the sound itself, not what training hears of it.
+
+        Args:
+            most: so many clips at most, spread evenly over all of them; None gives all.
+
+        Returns:
+            Mono samples in [-1, 1], in the order of folders, shards and the clips in a shard.
+
+        Raises:
+            ValueError: a clip cannot be read; it names the shard, the clip and the cure.
+        """
+        if most is not None and most < 1:
+            raise ValueError(f"there are no {most} clips to take; ask for 1 or more")
+        taken = self.clips if most is None else min(most, self.clips)
+        return self._whole(np.arange(taken) * self.clips // taken)
 
     def positions(self, position: int, number: int) -> Int64[np.ndarray, "clips"]:
         """Global positions of this rank's ``number``-th micro-batch after ``position``."""
@@ -212,6 +233,18 @@ class Stream:
             raise DecodeError(clip.key, f"{len(waveform)} samples, its index says {clip.samples}")
         return waveform
 
+    def _whole(self, wanted: Int64[np.ndarray, "clips"]) -> Iterator[Float32[Tensor, "samples"]]:
+        """Whole clips by their number among those that take part, rising."""
+        first = 0
+        for selection, counts in zip(self.selections, self.plan.counts, strict=True):
+            for shard, count in enumerate(counts.tolist()):
+                start, end = np.searchsorted(wanted, [first, first + count])
+                # A shard that gives no clip is not opened.
+                members = selection.members(shard)[wanted[start:end] - first] if end > start else ()
+                for member in members:
+                    yield torch.from_numpy(_decode_whole(selection.index, shard, int(member)))
+                first += count
+
     def _read_part(self, position: int, number: int) -> Batch:
         return self.read(self.positions(position, number))
 
@@ -221,3 +254,11 @@ class Stream:
                 f"data.batch is {self.config.batch}, but data.shards gives {self.clips} clips of "
                 f"split {self.config.split!r}; set data.batch to {self.clips} or fewer"
             )
+
+
+def _decode_whole(index: Index, shard: int, member: int) -> Float32[np.ndarray, "samples"]:
+    clip = index.clip(shard, member)
+    try:
+        return decode_bytes(clip.audio, index.sample_rate, name=clip.key)
+    except DecodeError as error:
+        raise index.corrupt(shard, clip.key, error.reason) from error

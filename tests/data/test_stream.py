@@ -8,6 +8,8 @@ import soundfile
 import torch
 
 from sslaudio.data.corpora.base import Clip
+from sslaudio.data.decode import decode
+from sslaudio.data.index import Index
 from sslaudio.data.progress import silent
 from sslaudio.data.shards import build
 from sslaudio.data.stream import Config, Stream
@@ -203,6 +205,48 @@ def test_weights_and_sources(shards_folder, second_folder):
     assert stream.plan.epoch_clips == 80
     second = [key for key in keys(batches) if key.startswith("second_")]
     assert set(Counter(second).values()) == {2, 3}
+
+
+def test_whole_clips_are_every_selected_file_once_in_the_order_of_the_shards(
+    shards_folder, second_folder
+):
+    stream = stream_of(shards_folder, f"{second_folder}=2.5", batch=4)
+
+    clips = list(stream.whole_clips())
+
+    expected = [
+        decode(example.shard, 16_000, byte_range=example.byte_range)
+        for folder in (shards_folder, second_folder)
+        for example in Index.open(folder).examples()
+        if example.fields.get("split", "train") == "train"
+    ]
+    assert stream.sample_rate == 16_000
+    assert len(clips) == stream.clips == 50
+    assert {clip.dtype for clip in clips} == {torch.float32}
+    for clip, sound in zip(clips, expected, strict=True):
+        np.testing.assert_array_equal(clip.numpy(), sound)
+
+
+@pytest.mark.parametrize("most", [1, 7, 29, 30, 99])
+def test_some_of_the_whole_clips_are_spread_evenly_over_all(shards_folder, most):
+    stream = stream_of(shards_folder)
+    every = [clip.numpy() for clip in stream.whole_clips()]
+
+    some = [clip.numpy() for clip in stream.whole_clips(most)]
+
+    wanted = [number * 30 // most for number in range(most)] if most < 30 else range(30)
+    assert [len(clip) for clip in some] == [len(every[number]) for number in wanted]
+    assert all((clip == every[number]).all() for clip, number in zip(some, wanted, strict=True))
+
+
+def test_no_whole_clips_at_all_are_refused(shards_folder):
+    with pytest.raises(ValueError, match="no 0 clips to take; ask for 1 or more"):
+        stream_of(shards_folder).whole_clips(0)
+
+
+def test_a_corrupt_clip_is_told_when_taken_whole(corrupt_folder):
+    with pytest.raises(ValueError, match=r"toy-000001\.tar: clip clip_\d+ is corrupt"):
+        list(stream_of(corrupt_folder).whole_clips())
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3")
