@@ -10,7 +10,7 @@ epoch, then the clips of a window of neighbouring shards are permuted among them
 enough to train on, read nearly in sequence. Several folders are interleaved evenly.
 
 Why not webdataset's shuffles: they repeat the shard order every epoch and keep each worker on
-the same shards (webdataset pull request 502).
+the same shards.
 """
 
 from dataclasses import dataclass, field
