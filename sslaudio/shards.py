@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, get_args
 
 from sslaudio import plugins
 from sslaudio.data import shards, synth
+from sslaudio.data.corpora.base import corpus_root
 from sslaudio.data.describe import describe
 from sslaudio.data.encode import CODECS
 from sslaudio.data.index import Index
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     module = plugins.load("corpora", args.corpus)
     config = _config(module.Config, args)
-    root = _root(args.root, args.corpus)
+    root = corpus_root(args.root, args.corpus)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", UserWarning)
         clips = module.build(config, root)
@@ -108,27 +108,6 @@ def _say_what_was_made(index: Index, was_made: bool) -> None:
         f"{index.folder} {done}: {totals.clips} clips, {totals.seconds / 3600:.2f} h in "
         f"{len(index.shards)} shards{rejected if totals.rejected else ''}\n"
     )
-
-
-def _root(given: Path | None, corpus: str) -> Path:
-    """``--root``, or the corpus's folder in ``$SSLAUDIO_DATA``."""
-    if given is not None:
-        if not given.is_dir():
-            raise ValueError(f"--root {given} is no folder; give the folder of {corpus}")
-        return given
-    data = os.environ.get("SSLAUDIO_DATA")
-    if not data:
-        raise ValueError(
-            f"where is {corpus}? give --root DIR, or set $SSLAUDIO_DATA to the folder that holds "
-            f"{corpus}/"
-        )
-    root = Path(data, corpus)
-    if not root.is_dir():
-        raise ValueError(
-            f"$SSLAUDIO_DATA is {data}, which has no folder {corpus}; give --root DIR, or set "
-            f"$SSLAUDIO_DATA to the folder that holds {corpus}/"
-        )
-    return root
 
 
 def _corpora() -> list[str]:

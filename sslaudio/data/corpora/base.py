@@ -1,5 +1,9 @@
-"""What every corpus importer returns: one :class:`Clip` a sound, with what is published of it."""
+"""What every corpus importer returns: one :class:`Clip` a sound, with what is published of it.
 
+And where importers look: the corpus's root, and the sound below a folder.
+"""
+
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,3 +58,44 @@ class Clip:
 def is_sound_file(path: Path) -> bool:
     """Whether a file's name says that it is sound; hidden files are not."""
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+def sound_files(folder: Path) -> list[Path]:
+    """Every sound file below a folder at any depth, sorted by path; hidden ones are left out.
+
+    Linked folders are entered too, each folder once however many links lead there.
+    """
+    found: list[Path] = []
+    entered: set[Path] = set()
+    for below, subfolders, names in os.walk(folder, followlinks=True):
+        subfolders.sort()
+        if (real := Path(below).resolve()) in entered:
+            subfolders.clear()
+            continue
+        entered.add(real)
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [path for name in names if is_sound_file(path := Path(below, name))]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def corpus_root(root: Path | None, corpus: str) -> Path:
+    """The folder of a corpus: ``--root``, or else ``$SSLAUDIO_DATA/CORPUS``.
+
+    Args:
+        root: as given with ``--root``; None where it was not.
+        corpus: name of the importer, such as ``speech_commands``.
+
+    Raises:
+        ValueError: neither leads to a folder; the message names both ways.
+    """
+    ways = f"give --root DIR, or set $SSLAUDIO_DATA to the folder that holds {corpus}/"
+    if root is not None:
+        if not root.is_dir():
+            raise ValueError(f"--root {root} is no folder; {ways}")
+        return root
+    data = os.environ.get("SSLAUDIO_DATA")
+    if not data:
+        raise ValueError(f"where is the corpus {corpus}? {ways}")
+    if not Path(data, corpus).is_dir():
+        raise ValueError(f"$SSLAUDIO_DATA is {data}, which has no folder {corpus}; {ways}")
+    return Path(data, corpus)

@@ -4,12 +4,11 @@ In:  a folder with WAV, FLAC, OGG or MP3 files at any depth.
 Out: one clip a file, all of split ``train``, sorted by path.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sslaudio.data.corpora.base import SUFFIXES, Clip, is_sound_file
+from sslaudio.data.corpora.base import SUFFIXES, Clip, sound_files
 
 
 @dataclass(frozen=True)
@@ -24,28 +23,13 @@ def build(config: Config, root: Path) -> list[Clip]:
     """Every sound file under ``root``; hidden files and folders are left out."""
     if not root.is_dir():
         raise ValueError(f"there is no folder {root}; set --root to a folder of sound files")
-    paths = sorted(_sound_files(root), key=lambda path: path.relative_to(root).as_posix())
+    paths = sound_files(root)
     if not paths:
         raise ValueError(
             f"{root} holds no sound files: looked for {', '.join(SUFFIXES)} at any depth; "
             f"set --root to a folder that has some"
         )
     return [_clip(path, root, config) for path in paths]
-
-
-def _sound_files(root: Path) -> list[Path]:
-    """Files below ``root``; linked folders too, each folder once however many links lead there."""
-    found: list[Path] = []
-    entered: set[Path] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders.sort()
-        if (real := Path(folder).resolve()) in entered:
-            subfolders.clear()
-            continue
-        entered.add(real)
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [path for name in names if is_sound_file(path := Path(folder, name))]
-    return found
 
 
 def _clip(path: Path, root: Path, config: Config) -> Clip:
