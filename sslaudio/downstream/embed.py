@@ -3,8 +3,8 @@
 In:  an encoder, and examples of a task or audio files and folders.
 Out: one float32 vector a clip, in the order given; ``.npz`` files.
 
-An encoder is a module with ``sample_rate`` (Hz) that takes waveforms float32
-``[clips, samples]`` and their lengths int64 ``[clips]`` in samples, and returns float32
+An encoder is a module with ``sample_rate`` (Hz), called as ``encoder(waveforms, lengths=lengths)``:
+waveforms float32 ``[clips, samples]`` and their lengths int64 ``[clips]`` in samples give float32
 ``[clips, dim]``; what lies behind a clip's length never matters to it. It runs in eval mode
 without gradients and is left in the mode it came in.
 """
@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from sslaudio.data.corpora.base import is_sound_file
+from sslaudio.data.corpora.base import sound_files
 from sslaudio.data.decode import DecodeError, decode
 from sslaudio.tasks.base import Example
 
@@ -40,7 +40,7 @@ class Embedded(NamedTuple):
     embeddings: Float[np.ndarray, "clips dim"]
     """One row a key."""
     failures: list[tuple[str, str]]
-    """Path and reason of the files that could not be read."""
+    """Path of each file that could not be read, and the reason alone."""
 
 
 @dataclass(frozen=True)
@@ -94,19 +94,21 @@ def embed_files(
     return Embedded(
         keys=[str(files[index]) for index in read],
         embeddings=np.stack([rows[index] for index in read]) if read else np.zeros((0, 0), "f4"),
-        failures=[(str(files[index]), str(failures[index])) for index in sorted(failures)],
+        failures=[(str(files[index]), failures[index].reason) for index in sorted(failures)],
     )
 
 
 def audio_files(paths: Sequence[str | Path]) -> list[Path]:
-    """The files given and, sorted in a folder's place, the WAV, FLAC, OGG and MP3 below it."""
+    """The files given and, sorted in a folder's place, the WAV, FLAC, OGG and MP3 below it.
+
+    Linked folders are entered too, as the corpus ``folder`` does.
+    """
     files = []
     for path in map(Path, paths):
         if not path.is_dir():
             files.append(path)
             continue
-        below = (file for file in path.rglob("*") if is_sound_file(file))
-        found = sorted(file for file in below if _is_visible(file.relative_to(path)))
+        found = sound_files(path)
         if not found:
             raise ValueError(
                 f"{path} holds no WAV, FLAC, OGG or MP3 file; give a folder that does, or files"
@@ -203,7 +205,7 @@ def _forward(encoder: nn.Module, batch: Sequence[_Sound]) -> Float[np.ndarray, "
     for row, sound in zip(waveforms, batch, strict=True):
         row[: len(sound.waveform)] = torch.from_numpy(sound.waveform)
     with torch.inference_mode():
-        embeddings = encoder(waveforms.to(device), lengths.to(device))
+        embeddings = encoder(waveforms.to(device), lengths=lengths.to(device))
     assert embeddings.ndim == 2 and len(embeddings) == len(batch), "one vector a clip"
     return embeddings.float().cpu().numpy()
 
@@ -218,10 +220,6 @@ def _evaluating(encoder: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _is_visible(file: Path) -> bool:
-    return not any(part.startswith(".") for part in file.parts)
 
 
 def _reader(file: Path) -> Callable[[int], np.ndarray]:

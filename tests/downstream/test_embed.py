@@ -6,8 +6,12 @@ import soundfile
 import torch
 from torch import nn
 
+from sslaudio.backbones import ast
+from sslaudio.backbones.encoder import Encoder
 from sslaudio.data.decode import DecodeError
 from sslaudio.downstream.embed import audio_files, embed_examples, embed_files, write_npz
+from sslaudio.features.logmel import Config as Features
+from sslaudio.features.logmel import FrontEnd
 from sslaudio.tasks.base import Example
 
 RATE = 8_000
@@ -23,7 +27,7 @@ class Sums(nn.Module):
         self.dropout = nn.Dropout(0.5)
         self.batches = []
 
-    def forward(self, waveforms, lengths):
+    def forward(self, waveforms, sample_rate=None, lengths=None):
         assert waveforms.dtype == torch.float32 and lengths.dtype == torch.int64
         assert torch.is_inference_mode_enabled()
         self.batches.append(tuple(lengths.tolist()))
@@ -104,7 +108,8 @@ def test_unreadable_files_are_listed_and_the_rest_embedded(tmp_path):
     assert keys == [str(first), str(last)]
     assert embeddings.tolist() == [[50, 100], [100, 200]]
     assert [path for path, _ in failures] == [str(path) for path in paths[1:3]]
-    assert "missing" in failures[1][1]
+    assert failures[1] == (str(tmp_path / "absent.wav"), "missing")
+    assert all(str(tmp_path) not in reason for _, reason in failures)
 
 
 def test_nothing_readable_is_an_empty_result(tmp_path):
@@ -125,6 +130,15 @@ def test_a_folder_stands_for_its_sound_sorted_in_any_case_of_letters(tmp_path):
 
     names = [file.relative_to(tmp_path).as_posix() for file in files]
     assert names == ["notes.txt", "a.Ogg", "b/1.flac", "b/2.WAV", "c.mp3"]
+
+
+def test_linked_folders_are_entered_once_and_never_round_in_circles(tmp_path):
+    outside = write_constant(tmp_path / "elsewhere" / "1.wav", 100, 0.5).parent
+    root = write_constant(tmp_path / "root" / "a" / "2.wav", 100, 0.5).parents[1]
+    (root / "b").symlink_to(outside)
+    (root / "a" / "back").symlink_to(root)
+
+    assert audio_files([root]) == [root / "a" / "2.wav", root / "b" / "1.wav"]
 
 
 def test_a_folder_without_sound_says_so(tmp_path):
@@ -153,3 +167,40 @@ def test_progress_ends_at_all_clips(tmp_path):
     embed_files(Sums(), paths, batch_seconds=0.1, progress=lambda *counts: told.append(counts))
 
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def real_encoder() -> Encoder:
+    torch.manual_seed(0)
+    config = ast.Config()
+    front_end = FrontEnd(Features(), -5.0, 4.0)
+    return Encoder(front_end, ast.build(config, 128, 96), config.pooling, None, 96)
+
+
+def test_odd_files_never_spoil_the_rest(tmp_path):
+    rate = 16_000
+    sounds = {
+        "a_second": np.sin(np.arange(rate) / 20),
+        "two_samples": np.array([0.1, -0.1]),
+        "one_sample": np.array([0.1]),
+        "no_samples": np.zeros(0),
+        "not_a_number": np.full(800, np.nan),
+        "infinite": np.full(800, np.inf),
+        "silent": np.zeros(800),
+    }
+    for name, sound in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", sound, rate, "FLOAT")
+    (tmp_path / "header_only.wav").write_bytes((tmp_path / "silent.wav").read_bytes()[:30])
+    (tmp_path / "a_folder.wav").mkdir()
+    paths = [*sorted(tmp_path.glob("*.wav"))]
+    paths.remove(tmp_path / "a_folder.wav")
+
+    keys, embeddings, failures = embed_files(real_encoder(), paths)
+    alone = embed_files(real_encoder(), [tmp_path / "a_second.wav"]).embeddings[0]
+
+    reasons = {name.rpartition("/")[2].removesuffix(".wav"): reason for name, reason in failures}
+    assert len(keys) + len(failures) == len(paths)
+    assert reasons["no_samples"] == "holds no samples"
+    assert reasons["not_a_number"] == "holds samples that are not finite numbers"
+    assert set(reasons) == {"no_samples", "not_a_number", "infinite", "header_only"}
+    assert np.isfinite(embeddings).all()
+    assert embeddings[keys.index(str(tmp_path / "a_second.wav"))] == pytest.approx(alone, abs=1e-4)
