@@ -19,7 +19,7 @@ def describe(folder: Path) -> str:
         f"{totals.rejected} files rejected",
     ]
     splits = [
-        (name, f"{of['clips']:.0f}", f"{of['seconds']:.1f} s", f"{of['seconds'] / 3600:.2f} h")
+        (name, str(of.clips), f"{of.seconds:.1f} s", f"{of.seconds / 3600:.2f} h")
         for name in index.split_names
         for of in [totals.splits[name]]
     ]

@@ -22,8 +22,7 @@ from sslaudio.data.layout import (
     OFFSETS,
     SPLIT_CODES,
     TAR_BLOCK,
-    Shard,
-    Totals,
+    Content,
     read_index,
     size_problem,
 )
@@ -61,16 +60,16 @@ class StoredClip:
 class Index:
     """A folder of shards, opened; :meth:`open` checks that it is whole."""
 
-    def __init__(self, folder: Path, content: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, content: Content) -> None:
         self.folder = folder
-        self.corpus: str = content["corpus"]
-        self.sample_rate: int = content["sample_rate"]
+        self.corpus = content.corpus
+        self.sample_rate = content.sample_rate
         """Hz of every clip."""
-        self.codec: str = content["codec"]
-        self.settings: dict[str, Any] = content["settings"]
+        self.codec = content.codec
+        self.settings = content.settings
         """What was built from what; a build with other settings is another folder."""
-        self.totals = Totals(**content["totals"])
-        self.shards = [Shard(**shard) for shard in content["shards"]]
+        self.totals = content.totals
+        self.shards = content.shards
         self._offsets: dict[int, np.ndarray] = {}
         self._tars: OrderedDict[int, int] = OrderedDict()
 

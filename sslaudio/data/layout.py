@@ -4,11 +4,12 @@ Described in shards/README.md.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from sslaudio.data.corpora.base import SPLITS
 
@@ -64,56 +65,100 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class SplitTotals:
+    """What all shards hold of one split."""
+
+    clips: int
+    seconds: float
+    """Of sound."""
+
+
+@dataclass(frozen=True)
 class Totals:
     """What all shards of a folder hold together."""
 
-    clips: int = 0
-    seconds: float = 0.0
-    bytes: int = 0
-    rejected: int = 0
+    clips: int
+    seconds: float
+    """Of sound."""
+    bytes: int
+    """Size of the tars."""
+    rejected: int
     """Source files left out; ``rejected.jsonl`` names them."""
-    splits: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Clips and seconds in each split; "" is no split."""
-    labels: dict[str, int] = field(default_factory=dict)
+    splits: dict[str, SplitTotals]
+    """What there is of each split; "" is no split."""
+    labels: dict[str, int]
     """Clips that bear each label."""
-    licences: dict[str, int] = field(default_factory=dict)
+    licences: dict[str, int]
     """Clips under each licence; "" where it is not known."""
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """The content of ``index.json``, checked for version and form."""
+@dataclass(frozen=True)
+class Content:
+    """What ``index.json`` says."""
+
+    version: int
+    """:data:`VERSION`."""
+    corpus: str
+    """Name of the importer."""
+    sample_rate: int
+    """Hz of every clip."""
+    codec: str
+    """Suffix of the clips' sound."""
+    settings: dict[str, Any]
+    """What was built from what; a build with other settings is another folder."""
+    totals: Totals
+    shards: list[Shard]
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], totals: Totals, shards: list[Shard]) -> "Content":
+        """Of a finished build with these settings."""
+        told = {name: settings[name] for name in ("corpus", "sample_rate", "codec")}
+        return cls(VERSION, settings=settings, totals=totals, shards=shards, **told)
+
+    def to_json(self) -> bytes:
+        """As it stands in the file: the same bytes every time."""
+        return f"{json.dumps(asdict(self), indent=1, sort_keys=True)}\n".encode()
+
+
+def read_index(folder: Path) -> Content:
+    """The content of ``index.json``, checked for version and form.
+
+    Raises:
+        ValueError: folder or file is missing, of another version, or a field is absent or of
+            another type; the message names the file and the field.
+    """
     path = folder / INDEX_NAME
     if not folder.is_dir():
         raise ValueError(f"there is no folder of shards {folder}; {_how_to_build(folder)}")
     if not path.is_file():
         raise ValueError(f"{folder} has no {INDEX_NAME}: {_how_to_build(folder)}")
+    text = path.read_bytes()
     try:
-        content = json.loads(path.read_bytes())
-        version = content["version"]
+        version = json.loads(text)["version"]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no index of shards: {error}; build it again") from error
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(
+            f"{path} is no index of shards: {reason}; build the shards again into a new folder"
+        ) from error
     if version != VERSION:
         raise ValueError(
             f"{path} has version {version}, this sslaudio reads {VERSION}; "
             f"build the shards again with this version"
         )
-    missing = {"corpus", "sample_rate", "codec", "settings", "totals", "shards"} - set(content)
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; build the shards again")
-    return content
+    try:
+        return TypeAdapter(Content).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise ValueError(_wrong_field(path, error)) from error
 
 
-def index_content(settings: dict[str, Any], totals: Totals, shards: list[Shard]) -> dict[str, Any]:
-    """What ``index.json`` holds."""
-    return {
-        "version": VERSION,
-        "corpus": settings["corpus"],
-        "sample_rate": settings["sample_rate"],
-        "codec": settings["codec"],
-        "settings": settings,
-        "totals": asdict(totals),
-        "shards": [asdict(shard) for shard in shards],
-    }
+def _wrong_field(path: Path, error: ValidationError) -> str:
+    """The first field that is absent or of another type, in one line."""
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    wrong = f"lacks {name}"
+    if first["type"] != "missing":
+        wrong = f"has {name} {str(first['input'])[:40]!r}: {first['msg']}"
+    return f"{path} {wrong}; build the shards again into a new folder"
 
 
 def size_problem(folder: Path, shard: Shard) -> str | None:

@@ -55,7 +55,7 @@ class Selection:
     def seconds(self) -> float:
         """Sound that takes part."""
         totals = self.index.totals.splits
-        seconds = sum(totals[split]["seconds"] for split in self.splits if split in totals)
+        seconds = sum(totals[split].seconds for split in self.splits if split in totals)
         codes = [SPLIT_CODES.index(split) for split in self.splits]
         for shard, members in self.excluded.items():
             rows = self.index.offsets(shard)[members]

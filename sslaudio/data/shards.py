@@ -13,7 +13,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,14 @@ from sslaudio.data.decode import RESAMPLER
 from sslaudio.data.encode import CODECS, Codec
 from sslaudio.data.index import Index
 from sslaudio.data.keys import keys_of
-from sslaudio.data.layout import INDEX_NAME, VERSION, Totals, index_content, read_index
+from sslaudio.data.layout import (
+    INDEX_NAME,
+    VERSION,
+    Content,
+    SplitTotals,
+    Totals,
+    read_index,
+)
 from sslaudio.data.pack import (
     WORK_FOLDER,
     Packing,
@@ -89,7 +95,7 @@ def build(
     packings = _packings(clips, out, settings)
     with locked(out):
         if (out / INDEX_NAME).is_file():
-            check_same_build(read_index(out)["settings"], settings, out)
+            check_same_build(read_index(out).settings, settings, out)
             index = Index.open(out)
             made = dict(zip((p.name for p in packings), index.shards, strict=True))
             check_same_inputs(packings, {n: s.inputs for n, s in made.items()}, out / INDEX_NAME)
@@ -180,9 +186,8 @@ def _write_index(
         write_atomically(out / REJECTED_NAME, "".join(lines).encode(), work)
     _check_rejected(rejected, settings["files"], max_rejected, out)
     shards = [record.shard for record in records]
-    content = index_content(settings, _totals(records, len(rejected)), shards)
-    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    write_atomically(out / INDEX_NAME, text.encode(), work)
+    content = Content.of(settings, _totals(records, len(rejected)), shards)
+    write_atomically(out / INDEX_NAME, content.to_json(), work)
 
 
 def _check_rejected(
@@ -213,12 +218,12 @@ def _totals(records: list[Record], rejected: int) -> Totals:
         licences.update(record.licences)
         for split, more in record.split_seconds.items():
             seconds[split] = seconds.get(split, 0.0) + more
-    splits = {s: {"clips": clips[s], "seconds": seconds[s]} for s in sorted(clips)}
-    totals = Totals(splits=splits, labels=dict(labels), licences=dict(licences))
-    return replace(
-        totals,
+    return Totals(
         clips=clips.total(),
         seconds=sum(seconds.values()),
         bytes=sum(record.shard.bytes for record in records),
         rejected=rejected,
+        splits={split: SplitTotals(clips[split], seconds[split]) for split in sorted(clips)},
+        labels=dict(labels),
+        licences=dict(licences),
     )

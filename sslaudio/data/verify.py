@@ -59,9 +59,9 @@ def verify(
         ValueError: there is no index to compare with.
     """
     content = read_index(folder)
-    shards = [Shard(**shard) for shard in content["shards"]]
-    problems = _extra_files(folder, shards) + _wrong_totals(Totals(**content["totals"]), shards)
-    checks = [_Check(folder, s, content["sample_rate"], content["codec"]) for s in shards]
+    shards = content.shards
+    problems = _extra_files(folder, shards) + _wrong_totals(content.totals, shards)
+    checks = [_Check(folder, shard, content.sample_rate, content.codec) for shard in shards]
     with progress(f"verify {folder}", sum(shard.samples for shard in shards)) as advance:
         for clips, found in run_parallel(_check, checks, jobs):
             problems += found

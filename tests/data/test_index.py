@@ -8,6 +8,7 @@ import pytest
 from sslaudio.data.describe import describe
 from sslaudio.data.index import Index
 from sslaudio.data.layout import OFFSETS
+from sslaudio.data.verify import verify
 
 
 @pytest.fixture
@@ -39,6 +40,30 @@ def test_what_is_no_index_is_refused(copy, text):
 
     with pytest.raises(ValueError, match=r"index\.json (is no index|lacks)"):
         Index.open(copy)
+
+
+@pytest.mark.parametrize("reads", [Index.open, lambda folder: verify(folder, jobs=1)])
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ('"sha256"', '"sha"', r"index\.json lacks shards\.0\.sha256; build the shards again"),
+        ('"samples"', '"clips"', r"index\.json lacks shards\.0\.samples"),
+        ('"totals"', '"total"', r"index\.json lacks totals"),
+        ('"rejected"', '"reject"', r"index\.json lacks totals\.rejected"),
+        ('"sample_rate": 16000', '"sample_rate": "16 kHz"', "has sample_rate '16 kHz'"),
+        ('"samples": 10', '"samples": null', r"has shards\.0\.samples 'None'"),
+        ('"train": {', '"train": 3, "x": {', r"has totals\.splits\.train"),
+    ],
+)
+def test_a_field_that_is_renamed_absent_or_of_another_type_is_named(
+    copy, reads, before, after, words
+):
+    text = (copy / "index.json").read_text()
+    assert before in text
+    (copy / "index.json").write_text(text.replace(before, after))
+
+    with pytest.raises(ValueError, match=words):
+        reads(copy)
 
 
 def test_a_truncated_tar_is_refused_when_opened(copy):

@@ -10,7 +10,7 @@ import webdataset
 
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.index import Index, labelled_examples
-from sslaudio.data.layout import OFFSETS
+from sslaudio.data.layout import OFFSETS, SplitTotals
 from sslaudio.data.progress import silent
 from sslaudio.data.shards import build
 
@@ -265,4 +265,4 @@ def test_clips_of_several_classes_carry_a_list(tmp_path, make_clips):
         "none.wav": {"seconds": 0.05},
     }
     assert index.totals.labels == {"Music": 2, "Speech": 1}
-    assert index.totals.splits == {"": {"clips": 3, "seconds": pytest.approx(0.15)}}
+    assert index.totals.splits == {"": SplitTotals(3, pytest.approx(0.15))}
