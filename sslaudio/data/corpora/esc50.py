@@ -22,6 +22,7 @@ LICENCE = "CC BY-NC 3.0"
 """Of ESC-50 as a whole, where no table tells it clip by clip."""
 
 _COLUMNS = ("filename", "fold", "category", "esc10", "src_file")
+_LICENCE_COLUMNS = ("filename", "licence")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,13 @@ def _read_rows(table: Path) -> dict[str, dict[str, str]]:
             raise ValueError(f"{table} lacks the column {absent[0]}; it needs {_COLUMNS}")
         rows: dict[str, dict[str, str]] = {}
         for row in reader:
-            if not (row["fold"] or "").isdecimal():
+            short = next((name for name in _COLUMNS if row[name] is None), None)
+            if short:
+                raise ValueError(
+                    f"{table}, line {reader.line_num}: the row ends before its {short}; mend it "
+                    f"or restore the published table"
+                )
+            if not row["fold"].isdecimal():
                 raise ValueError(f"{table}, line {reader.line_num}: fold {row['fold']!r}")
             stem = Path(row["filename"]).stem
             if rows.setdefault(stem, row) != row:
@@ -74,7 +81,16 @@ def _read_licences(table: Path) -> dict[str, str]:
     if not table.is_file():
         return {}
     with table.open(encoding="utf-8-sig", newline="") as file:
-        return {Path(row["filename"]).stem: row["licence"] for row in csv.DictReader(file)}
+        reader = csv.DictReader(file)
+        absent = [name for name in _LICENCE_COLUMNS if name not in (reader.fieldnames or ())]
+        if absent:
+            warnings.warn(
+                f"{table} lacks the column {absent[0]}: every clip is given the corpus's licence, "
+                f"{LICENCE}",
+                stacklevel=3,
+            )
+            return {}
+        return {Path(row["filename"]).stem: row["licence"] for row in reader if row["licence"]}
 
 
 def _clip(

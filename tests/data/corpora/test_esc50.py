@@ -46,6 +46,25 @@ def test_a_table_of_licences_is_followed(esc50):
     assert licences["audio/5-9032-A-0.wav"] == "CC BY-NC 3.0"
 
 
+@pytest.mark.parametrize(
+    ("table", "absent"),
+    [("file,license\nx,CC0\n", "filename"), ("filename,license\nx,CC0\n", "licence"), ("", "f")],
+)
+def test_another_table_of_licences_is_passed_over_with_a_warning(esc50, table, absent):
+    (esc50 / "meta" / "attribution.csv").write_text(table)
+
+    with pytest.warns(UserWarning, match=rf"attribution\.csv lacks the column {absent}"):
+        clips = build(Config(), esc50)
+
+    assert {clip.licence for clip in clips} == {"CC BY-NC 3.0"}
+
+
+def test_a_short_row_of_licences_leaves_the_corpus_licence(esc50):
+    (esc50 / "meta" / "attribution.csv").write_text("filename,licence\n1-100032-A-0.wav\n")
+
+    assert {clip.licence for clip in build(Config(), esc50)} == {"CC BY-NC 3.0"}
+
+
 def test_a_listed_file_that_is_missing_is_rejected_and_listed(esc50, tmp_path):
     (esc50 / "audio" / "5-9032-A-0.wav").unlink()
 
@@ -84,6 +103,9 @@ def test_unlisted_files_are_left_out_with_a_warning(esc50, write_sounds):
         ("filename,fold\n", "lacks the column category"),
         (HEADER, "lists no clips"),
         (HEADER + "a.wav,one,0,dog,True,1,A\n", "line 2: fold 'one'"),
+        (HEADER + "a.wav,1,0,dog,True,1,A\nb.wav\n", "line 3: the row ends before its fold"),
+        (HEADER + "a.wav,1,0,dog\n", "line 2: the row ends before its esc10"),
+        (HEADER + "a.wav,1,0,dog,True\n", "line 2: the row ends before its src_file"),
         (HEADER + "a.wav,1,0,dog,True,1,A\na.wav,2,0,dog,True,1,A\n", "two different rows"),
     ],
 )
