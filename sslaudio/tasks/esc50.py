@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from sslaudio.data.corpora import esc50
-from sslaudio.tasks.base import Task, choose_folds, class_notes, cross_folds, example_of
+from sslaudio.tasks.base import (
+    Task,
+    choose_folds,
+    class_notes,
+    cross_folds,
+    example_of,
+    recording_notes,
+)
 
 PUBLISHED_FOLDS = 5
 """Folds of the published corpus."""
@@ -53,6 +60,7 @@ def build(config: Config, root: Path) -> Task:
             *missing,
             *_absent_notes(config.subset, classes, set(numbers)),
             *class_notes(classes, folds),
+            *recording_notes("esc50", folds),
         ),
         folds=folds,
     )

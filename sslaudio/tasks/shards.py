@@ -21,6 +21,7 @@ from sslaudio.tasks.base import (
     class_notes,
     cross_folds,
     hold_out_tenth,
+    recording_notes,
 )
 
 TEST_SHARE = 0.15
@@ -57,7 +58,7 @@ def build(config: Config, root: Path) -> Task:
         classes=classes,
         seconds=statistics.median(clip.seconds for clip in clips),
         split_rule=rule,
-        notes=class_notes(classes, chosen),
+        notes=(*class_notes(classes, chosen), *recording_notes("shards", chosen)),
         folds=chosen,
     )
 

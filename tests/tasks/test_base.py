@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslaudio.tasks.base import Example, Fold, Task, choose_folds, cross_folds, hold_out_tenth
+from sslaudio.tasks.base import (
+    Example,
+    Fold,
+    Task,
+    choose_folds,
+    cross_folds,
+    hold_out_tenth,
+    recording_notes,
+)
 
 
 def example(key, target=0, **fields):
@@ -69,14 +77,20 @@ def test_folds_come_in_their_own_order_as_words_or_numbers():
     assert len(choose_folds(folds, ())) == 3
 
 
-def test_a_recording_across_folds_is_refused():
+def test_recordings_across_folds_are_counted_and_warned_about():
     clips = [example(place, recording=str(place % 4)) for place in range(6)]
+    folds = cross_folds("words", clips, [1, 1, 2, 2, 3, 3])
 
-    with pytest.raises(ValueError, match=r"recording [01] has clips in"):
-        cross_folds("words", clips, [1, 1, 2, 2, 3, 3])
+    with pytest.warns(UserWarning, match="task words: 2 recordings lie in several parts of fold 1"):
+        notes = recording_notes("words", folds)
+
+    assert notes == tuple(f"2 recordings lie in several parts of fold {name}" for name in "123")
 
 
 def test_clips_of_unknown_recording_share_none():
     clips = [example(place) for place in range(3)]
 
-    assert [one.name for one in cross_folds("words", clips, [1, 2, 3])] == ["1", "2", "3"]
+    folds = cross_folds("words", clips, [1, 2, 3])
+
+    assert [one.name for one in folds] == ["1", "2", "3"]
+    assert recording_notes("words", folds) == ()

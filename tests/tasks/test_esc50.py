@@ -74,11 +74,24 @@ def test_takes_of_one_source_are_one_recording(layout):
     assert len({example.recording for example in fold.test}) == 2
 
 
-def test_a_recording_in_two_folds_is_refused(layout):
+def test_recordings_in_two_folds_are_said_and_warned_about(layout):
+    # Dog 101 of fold 1 has a take in fold 2 as well.
     rows = [*clips([1, 2, 3]), (2, 101, "C", "dog", True)]
 
-    with pytest.raises(ValueError, match=r"recording 101 has clips in .* restore the published"):
-        build(Config(), layout(rows))
+    with pytest.warns(UserWarning, match="task esc50: 1 recordings lie.*rewards remembering"):
+        task = build(Config(), layout(rows))
+
+    said = [note for note in task.notes if "recordings" in note]
+    assert said == [f"1 recordings lie in several parts of fold {fold}" for fold in (1, 2, 3)]
+
+
+def test_a_row_without_its_source_is_told_with_its_line(layout):
+    root = layout(clips([1, 2, 3]))
+    table = root / "meta" / "esc50.csv"
+    table.write_text(table.read_text() + "1-9-A-0.wav,1,0,dog,True\n")
+
+    with pytest.raises(ValueError, match=r"esc50\.csv, line 14: the row ends before its src_file"):
+        build(Config(), root)
 
 
 def test_folds_can_be_asked_for(layout):
