@@ -73,9 +73,10 @@ class _Piece:
 def build(config: Config, root: Path) -> Task:
     """Read the corpus below ``root`` and set up ``config.version`` of the task."""
     clips = speech_commands.build(speech_commands.Config(), root)
-    labels = {clip.label for clip in clips if clip.label}
+    notes = _corpus_notes(config.version, {clip.label for clip in clips if clip.label})
+    if config.version == "v1-12":
+        clips = [clip for clip in clips if clip.label not in ONLY_V2]
     parts = {part: _words(config.version, clips, part) for part in PARTS}
-    notes = _corpus_notes(config.version, labels)
     if config.version.endswith("-12"):
         archived = _archived(root)
         for part in PARTS:
@@ -166,7 +167,10 @@ def _corpus_notes(version: str, labels: set[str]) -> list[str]:
     newer = sorted(labels & set(ONLY_V2))
     note = ""
     if version == "v1-12" and newer:
-        note = f"v1-12 asked for, but the folder holds version 2's words {', '.join(newer)}"
+        note = (
+            f"v1-12 asked for, but the folder holds version 2's words {', '.join(newer)}: they are "
+            f"left out"
+        )
     if version in ("v2-12", "v2-35") and not newer:
         note = f"{version} asked for, but none of version 2's own words is there: is it version 1?"
     if note:

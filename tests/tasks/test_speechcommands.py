@@ -36,6 +36,15 @@ def names(task, part):
     return [task.classes[example.target] for example in getattr(task.folds[0], part)]
 
 
+def words_of_unknown(task):
+    return {
+        example.path.parent.name
+        for examples in task.folds[0].parts().values()
+        for example in examples
+        if task.classes[example.target] == UNKNOWN
+    }
+
+
 def test_the_lists_alone_divide_the_clips(corpus):
     task = build(Config(), corpus(["yes", "no", "wow", "visual"]))
 
@@ -162,6 +171,17 @@ def test_the_other_version_of_the_corpus_is_warned_about(corpus, version, words,
         task = build(Config(version=version), root)
 
     assert any(said in note for note in task.notes)
+
+
+def test_words_that_version_1_lacks_are_never_its_unknown(corpus):
+    root = corpus([*TEN, "wow", *ONLY_V2], takes=5)
+
+    with pytest.warns(UserWarning, match=r"version 2's words backward.* left out"):
+        older = build(Config(version="v1-12"), root)
+    newer = build(Config(version="v2-12"), root)
+
+    assert words_of_unknown(older) == {"wow"}
+    assert words_of_unknown(newer) & set(ONLY_V2)
 
 
 def test_version_1_is_taken_as_such(corpus):
