@@ -7,6 +7,7 @@ The encoder is long gone when this runs: no gradient, no training mode, no stati
 test clips can reach it.
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ class Config:
             )
         if self.max_iterations < 1:
             raise ValueError(f"probe.max_iterations is {self.max_iterations}; set it to 1 or more")
+        if not 0 < self.tolerance < math.inf:
+            raise ValueError(
+                f"probe.tolerance is {self.tolerance:g}; it is a slope above 0, 1e-4 or so"
+            )
 
 
 @dataclass(frozen=True)

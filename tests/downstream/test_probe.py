@@ -156,3 +156,9 @@ def test_unusable_training_clips_are_refused(train, words):
 def test_a_penalty_must_be_above_zero(strengths):
     with pytest.raises(ValueError, match="above 0"):
         Config(strengths=strengths)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1e-4, float("nan"), float("inf")])
+def test_a_tolerance_must_be_above_zero(tolerance):
+    with pytest.raises(ValueError, match=r"probe\.tolerance is .*above 0"):
+        Config(tolerance=tolerance)
