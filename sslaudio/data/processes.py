@@ -31,6 +31,18 @@ def die_with_parent() -> None:
         threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
 
 
+def check_jobs(jobs: int | None) -> None:
+    """Refuse a number of processes that is none.
+
+    Raises:
+        ValueError: it is below 1.
+    """
+    if jobs is not None and jobs < 1:
+        raise ValueError(
+            f"--jobs is {jobs}; set it to 1 or more, or leave it out for one process a core"
+        )
+
+
 def run_parallel(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int | None
 ) -> Iterator[Result]:

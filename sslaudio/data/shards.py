@@ -41,7 +41,7 @@ from sslaudio.data.pack import (
     write_atomically,
 )
 from sslaudio.data.plan import key_of, permute
-from sslaudio.data.processes import run_parallel
+from sslaudio.data.processes import check_jobs, run_parallel
 from sslaudio.data.progress import ProgressMaker
 from sslaudio.data.resume import check_same_build, check_same_inputs, finished, locked
 
@@ -82,8 +82,10 @@ def build(
         The index, and whether anything was left to do.
 
     Raises:
-        ValueError: too many files were rejected, or ``out`` holds something else.
+        ValueError: a setting is impossible, too many files were rejected, or ``out`` holds
+            something else or cannot be written to.
     """
+    check_jobs(jobs)
     settings = _settings(
         clips,
         corpus=corpus,

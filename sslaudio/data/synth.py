@@ -75,6 +75,8 @@ def build(
             f"--clips is {clips}, too few for ten classes in three splits; "
             f"set it to {_FEWEST_CLIPS} or more"
         )
+    if seed < 0:
+        raise ValueError(f"--seed is {seed}; set it to 0 or more")
     with tempfile.TemporaryDirectory() as folder:
         sounds = [write_clip(Path(folder), number, seed) for number in range(clips)]
         return shards.build(sounds, out, corpus="synth", jobs=1, progress=progress)

@@ -23,7 +23,7 @@ from sslaudio.data.layout import (
     read_index,
     size_problem,
 )
-from sslaudio.data.processes import run_parallel
+from sslaudio.data.processes import check_jobs, run_parallel
 from sslaudio.data.progress import ProgressMaker
 
 _PROBLEMS_OF_A_SHARD = 5
@@ -56,8 +56,9 @@ def verify(
         One line a problem; none where all is as it was built.
 
     Raises:
-        ValueError: there is no index to compare with.
+        ValueError: there is no index to compare with, or ``jobs`` is below 1.
     """
+    check_jobs(jobs)
     content = read_index(folder)
     shards = content.shards
     problems = _extra_files(folder, shards) + _wrong_totals(content.totals, shards)

@@ -104,6 +104,46 @@ def test_an_option_of_another_corpus_or_with_another_value_is_refused(fsdd, tmp_
         run(*build, "--corpus", "folder", "--label", "mother")
 
 
+@pytest.mark.parametrize("jobs", [0, -1, -8])
+def test_jobs_below_one_are_refused(fsdd, tmp_path, jobs):
+    words = f"--jobs is {jobs}; set it to 1 or more"
+
+    with pytest.raises(ValueError, match=words):
+        run(
+            "build", "--corpus", "fsdd", "--root", fsdd,
+            "--out", tmp_path / "out", "--jobs", jobs,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match=words):
+        run("verify", tmp_path, "--jobs", jobs)
+
+
+def test_a_seed_below_zero_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--seed is -1; set it to 0 or more"):
+        run("synth", "--out", tmp_path / "out", "--seed", -1)
+
+
+@pytest.mark.parametrize("out", ["/proc/x", "/proc/x/y", "file", "file/below"])
+def test_an_out_that_is_no_folder_or_cannot_be_written_is_named(fsdd, tmp_path, out):
+    (tmp_path / "file").touch()
+    place = tmp_path / out  # an absolute path stays as it is
+
+    with pytest.raises(ValueError, match=rf"^--out {place} .*give (another|a) folder$") as caught:
+        run("build", "--corpus", "fsdd", "--root", fsdd, "--out", place, "--jobs", 1)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_an_out_without_permission_is_named(fsdd, tmp_path, monkeypatch):
+    def refuse(path, *args, **settings):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+
+    with pytest.raises(ValueError, match=r"--out .* cannot be written to \(Permission denied\)"):
+        run("build", "--corpus", "fsdd", "--root", fsdd, "--out", tmp_path / "out", "--jobs", 1)
+
+
 def test_warnings_of_an_importer_are_lines(tmp_path, capsys):
     folder = tmp_path / "sc" / "yes"
     folder.mkdir(parents=True)
