@@ -18,10 +18,12 @@ import torch
 
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
+from sslaudio.data.corpora.base import corpus_root
 from sslaudio.downstream import embed, probe, results
 from sslaudio.downstream.statistics import logmel_statistics
 from sslaudio.features.logmel import Config, FrontEnd
-from sslaudio.finetune import Finetune, corpus_root
+from sslaudio.finetune import CORPORA
+from sslaudio.recipe import Finetune
 from sslaudio.tasks.base import Example, Fold
 
 
@@ -67,7 +69,9 @@ def main() -> int:
             ["--task", arguments.task, *flags], Finetune, {"task": {"name": arguments.task}}
         ),
     )
-    task = recipe.task.build(corpus_root(arguments.root, arguments.task))
+    task = recipe.task.build(
+        corpus_root(arguments.root, CORPORA.get(arguments.task, arguments.task))
+    )
     records = []
     for fold in task.folds:
         began = time.perf_counter()
@@ -79,7 +83,7 @@ def main() -> int:
                 metric=task.metric,
                 split_rule=task.split_rule,
                 fold=fold.name,
-                seed=recipe.seed,
+                seed=recipe.training.seed,
                 validation=found.validation,
                 test=found.test,
                 clips=fold.clips(),

@@ -34,11 +34,14 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag.rsplit(":", 1)[1] not in ("bool", "float")]
+    first: [(tag, rule) for tag, rule in rules if tag.rsplit(":", 1)[1] in ("null", "merge")]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789")
 )
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -135,6 +138,16 @@ def plain(config: Any) -> Any:
     if isinstance(config, Path):
         return str(config)
     return config
+
+
+def flat(config: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and plain value of every leaf."""
+    values = plain(config) if dataclasses.is_dataclass(config) else config
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from flat(value, _join(where, key))
+    else:
+        yield where, values
 
 
 def to_yaml(config: Any) -> str:

@@ -7,12 +7,13 @@ read are listed, the rest is written, and the exit status is 1.
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
 
-from sslaudio.downstream.embed import embed_files, write_npz
+from sslaudio.data import progress
+from sslaudio.data.processes import cores
+from sslaudio.downstream.embed import audio_files, embed_files, write_npz
 from sslaudio.recipe import load_encoder
 from sslaudio.training.report import say, speak
 
@@ -26,11 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Embed and write."""
-    speak(True)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    speak()
+    if arguments.out.is_dir() or not arguments.out.parent.is_dir():
+        raise ValueError(f"cannot write --out {arguments.out}; name a file in an existing folder")
+    torch.set_num_threads(cores())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = load_encoder(arguments.checkpoint).to(device)
-    embedded = embed_files(encoder, arguments.paths)
+    files = audio_files(arguments.paths)
+    with progress.shown("embedding", len(files)) as advance:
+        done = 0
+
+        def tell(now: int, _: int) -> None:
+            nonlocal done
+            advance(now - done)
+            done = now
+
+        embedded = embed_files(encoder, files, progress=tell)
     for path, reason in embedded.failures:
         say(f"cannot read {path}: {reason}")
     if embedded.keys:

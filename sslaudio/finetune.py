@@ -8,25 +8,26 @@ test is scored once. Every fold of the task is run; the saved model is the last 
 """
 
 import argparse
-import dataclasses
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
+from sslaudio.data import progress
+from sslaudio.data.corpora.base import corpus_root
+from sslaudio.data.processes import cores
 from sslaudio.downstream import embed, results, supervised
 from sslaudio.downstream import probe as probes
-from sslaudio.features import logmel
 from sslaudio.features.logmel import FrontEnd
 from sslaudio.features.stats import Statistics, measure
-from sslaudio.plugins import Plugin
 from sslaudio.tasks.base import Example, Fold, Task
 from sslaudio.training import checkpoint
 from sslaudio.training.report import Report, say, speak
@@ -35,138 +36,108 @@ CORPORA = {"speechcommands": "speech_commands"}
 """Task to corpus where the two differ in name."""
 
 
-@dataclass(frozen=True)
-class Finetune:
-    """A fine-tuning run."""
-
-    task: Plugin = field(metadata={"room": "tasks"}, default=None)  # type: ignore[assignment]
-    """Labelled clips, splits and classes."""
-    features: logmel.Config = field(default_factory=logmel.Config)
-    """How sound becomes a picture; a checkpoint brings its own."""
-    augments: tuple[Plugin, ...] = field(default=(), metadata={"room": "augments"})
-    """Done to training pictures, under ``full`` only."""
-    backbone: Plugin = recipes.plugin_field("backbones", "ast")
-    """What encodes them; a checkpoint brings its own."""
-    probe: probes.Config = field(default_factory=probes.Config)
-    """How ``linear`` fits."""
-    finetuning: supervised.Config = field(default_factory=supervised.Config)
-    """How ``full`` trains."""
-    seed: int = 0
-    """Of random weights, head, order and augments."""
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that are no leaves of the recipe."""
     parser.add_argument("--config", help="recipe: a YAML file, or a name from configs/finetune")
     parser.add_argument("--root", type=Path, help="the corpus as published ($SSLAUDIO_DATA/CORPUS)")
     parser.add_argument("--checkpoint", type=Path, metavar="RUN", help="start from its weights")
-    parser.add_argument("--protocol", choices=("full", "linear"), default="full")
+    parser.add_argument("--protocol", metavar="ADAPTER", help="full (default) or linear")
     parser.add_argument("--out", type=Path, help="folder of the run (runs/TASK-PROTOCOL-TIME)")
 
 
 def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     """Fine-tune on every fold, write results, print the table."""
-    speak(True)
+    speak()
     recipe, config = _recipe(arguments, flags)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    root = corpus_root(arguments.root, recipe.task.name)
+    torch.set_num_threads(cores())
+    root = corpus_root(arguments.root, CORPORA.get(recipe.task.name, recipe.task.name))
     task: Task = recipe.task.build(root)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    out = arguments.out or Path("runs") / f"{task.name}-{arguments.protocol}-{stamp}"
+    out = arguments.out or Path("runs") / f"{task.name}-{recipe.adapter.name}-{stamp}"
+    checkpoint.check_out(out)
     if (out / "results.json").is_file():
         raise ValueError(f"{out} holds results already; give another --out")
     if task.notes:
         say(f"{task.name}: {'; '.join(task.notes)}")
+    records: list[results.Record] = []
     with checkpoint.held(out):
-        records = [_fold(recipe, config, task, fold, arguments, out) for fold in task.folds]
-        results.write(out / "results.json", records)
         checkpoint.write_text(out / "recipe.yaml", configs.to_yaml(recipe))
+        for fold in task.folds:
+            folder = out / f"fold-{fold.name}" if len(task.folds) > 1 else out
+            records.append(_fold(recipe, config, task, fold, arguments.checkpoint, folder))
+            say(
+                f"{task.name} {fold.name}: validation {records[-1].validation:.1%}, "
+                f"test {records[-1].test:.1%}"
+            )
+        results.write(out / "results.json", records)
     say(results.table(records))
-    say(f"done: {out}")
+    say(f"done: {out}" + ("; a model a fold below it" if len(task.folds) > 1 else ""))
     return 0
 
 
 def _recipe(
     arguments: argparse.Namespace, flags: list[str]
-) -> tuple[Finetune, dict[str, Any] | None]:
-    """The effective recipe, and the checkpoint's ``config.json`` with the flags laid over it."""
+) -> tuple[recipes.Finetune, dict[str, Any] | None]:
+    """The effective recipe, and the checkpoint's ``config.json`` with the recipe laid over it."""
     path = recipes.find(arguments.config, "finetune") if arguments.config else None
     given = configs.read_yaml(path) if path else {}
     own = None
     if arguments.checkpoint is not None:
         own = checkpoint.read_config(arguments.checkpoint)
         for room in ("features", "backbone"):
-            given[room] = {**own[room], **given.get(room, {})}
-    if "task" not in given and "--task" not in flags:
+            set_here = given.get(room, {})
+            if not isinstance(set_here, dict):
+                set_here = {"name": set_here}
+            given[room] = {**own[room], **set_here}
+    words = list(flags)
+    if arguments.protocol is not None:
+        words = ["--adapter", arguments.protocol, *words]
+    if "task" not in given and not any(word.split("=")[0] == "--task" for word in words):
         raise ValueError("no task; name one with --task, such as --task speechcommands")
-    given.setdefault("task", {"name": _flag(flags, "--task")})
-    recipe: Finetune = configs.build(Finetune, configs.parse_flags(flags, Finetune, given))
+    merged = configs.parse_flags(words, recipes.Finetune, given)
+    recipe: recipes.Finetune = configs.build(recipes.Finetune, merged)
     if own is not None:
         own["features"] = configs.plain(recipe.features)
         own["backbone"] = configs.plain(recipe.backbone)
     return recipe, own
 
 
-def _flag(flags: Sequence[str], name: str) -> str:
-    place = list(flags).index(name)
-    if place + 1 == len(flags):
-        raise ValueError(f"{name} has no value; write {name} NAME")
-    return flags[place + 1]
-
-
-def corpus_root(root: Path | None, task: str) -> Path:
-    """``--root``, or ``$SSLAUDIO_DATA/CORPUS``.
-
-    Raises:
-        ValueError: neither leads to a folder.
-    """
-    if root is None:
-        base = os.environ.get("SSLAUDIO_DATA")
-        if base is None:
-            raise ValueError(f"no --root for task {task}; give it, or set $SSLAUDIO_DATA")
-        root = Path(base) / CORPORA.get(task, task)
-    if not root.is_dir():
-        raise ValueError(f"there is no folder {root}; --root must lead to the corpus of {task}")
-    return root
-
-
 def _fold(
-    recipe: Finetune,
+    recipe: recipes.Finetune,
     config: dict[str, Any] | None,
     task: Task,
     fold: Fold,
-    arguments: argparse.Namespace,
+    run: Path | None,
     out: Path,
 ) -> results.Record:
     started = time.perf_counter()
-    encoder, config = _encoder(recipe, config, task, fold, arguments.checkpoint)
-    if arguments.protocol == "linear":
-        train, validation_part, test_part = (
-            _embedded(encoder, examples) for examples in fold.parts().values()
-        )
-        line = probes.fit(train, validation_part, test_part, len(task.classes), recipe.probe)
+    encoder, config = _encoder(recipe, config, task, fold, run)
+    adapter = recipe.adapter.build()
+    if adapter.learns:
+        fitted = _learn(recipe, encoder, task, fold, out)
+        validation, test, trainable = fitted.validation, fitted.test, fitted.trainable
+        weights = head_weights(fitted.classifier)
+    else:
+        adapter.adapt(encoder)
+        train, validates, tests = (_embedded(encoder, fold, part) for part in fold.parts())
+        line = probes.fit(train, validates, tests, len(task.classes), recipe.probe)
         validation, test, head = line.validation, line.test, line.linear()
         trainable = sum(weight.numel() for weight in head.parameters())
         weights = {f"head.{name}": value for name, value in head.state_dict().items()}
-    else:
-        fitted = _full(recipe, encoder, task, fold, out)
-        validation, test, trainable = fitted.validation, fitted.test, fitted.trainable
-        weights = head_weights(fitted.classifier)
     weights |= {f"backbone.{key}": value for key, value in encoder.backbone.state_dict().items()}
     extra = {"classes": list(task.classes), "task": configs.plain(recipe.task), "fold": fold.name}
     checkpoint.save_weights(out, weights, {**config, **extra})
-    say(f"{task.name} {fold.name}: validation {validation:.1%}, test {test:.1%}")
     return results.Record(
         task=task.name,
-        protocol=arguments.protocol,
+        protocol=recipe.adapter.name,
         metric=task.metric,
         split_rule=task.split_rule,
         fold=fold.name,
-        seed=recipe.seed,
+        seed=recipe.training.seed,
         validation=validation,
         test=test,
         clips=fold.clips(),
-        checkpoint=str(arguments.checkpoint) if arguments.checkpoint else None,
+        checkpoint=str(run) if run else None,
         trainable=trainable,
         seconds=round(time.perf_counter() - started, 1),
         notes=task.notes,
@@ -174,18 +145,23 @@ def _fold(
 
 
 def _encoder(
-    recipe: Finetune,
+    recipe: recipes.Finetune,
     config: dict[str, Any] | None,
     task: Task,
     fold: Fold,
     run: Path | None,
 ) -> tuple[Encoder, dict[str, Any]]:
     """The checkpoint's encoder; without one, random weights with the fold's own statistics."""
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.training.seed)
     if config is None:
-        clip_frames = recipe.features.frames(round(task.seconds * recipe.features.sample_rate))
-        found = _statistics(recipe, fold.train)
-        config = recipes.model_config(recipe, clip_frames, {"mean": found.mean, "std": found.std})
+        features = recipe.features
+        clip_frames = features.frames(round(task.seconds * features.sample_rate))
+        if features.mean is None or features.std is None:
+            found = _statistics(recipe, fold.train)
+            kept = {"mean": found.mean, "std": found.std}
+        else:
+            kept = {"mean": features.mean, "std": features.std}
+        config = recipes.model_config(recipe, clip_frames, kept)
     encoder = recipes.build_encoder(config)
     if run is not None:
         recipes.fill_backbone(encoder.backbone, checkpoint.read_weights(run), str(run))
@@ -193,39 +169,59 @@ def _encoder(
     return encoder.eval().to(device), config
 
 
-def _statistics(recipe: Finetune, examples: Sequence[Example]) -> Statistics:
-    front_end = FrontEnd(dataclasses.replace(recipe.features, mean=None, std=None))
-    sounds = (torch.from_numpy(e.waveform(front_end.sample_rate))[None] for e in examples)
-    return measure(((sound, torch.tensor([sound.shape[1]])) for sound in sounds), front_end)
+def _statistics(recipe: recipes.Finetune, examples: Sequence[Example]) -> Statistics:
+    front_end = FrontEnd(recipe.features)
+
+    def sounds() -> Iterable[tuple[Tensor, Tensor]]:
+        for example in examples:
+            sound = torch.from_numpy(example.waveform(front_end.sample_rate))[None]
+            yield sound, torch.tensor([sound.shape[1]])
+
+    return measure(sounds(), front_end)
 
 
-def _embedded(encoder: Encoder, examples: Sequence[Example]) -> probes.Part:
-    targets = torch.tensor([example.target for example in examples]).numpy()
-    return probes.Part(embed.embed_examples(encoder, examples), targets)
+def _embedded(encoder: Encoder, fold: Fold, part: str) -> probes.Part:
+    examples = fold.parts()[part]
+    with progress.shown(f"{fold.name}, {part}", len(examples)) as advance:
+        done = 0
+
+        def tell(now: int, _: int) -> None:
+            nonlocal done
+            advance(now - done)
+            done = now
+
+        embeddings = embed.embed_examples(encoder, examples, progress=tell)
+    return probes.Part(embeddings, np.array([example.target for example in examples]))
 
 
-def _full(
-    recipe: Finetune, encoder: Encoder, task: Task, fold: Fold, out: Path
+def _learn(
+    recipe: recipes.Finetune, encoder: Encoder, task: Task, fold: Fold, out: Path
 ) -> supervised.Fitted:
-    report = Report(out / f"fold-{fold.name}", recipe.finetuning.epochs, 0, aloud=True)
+    epochs = recipe.training.epochs
+    report = Report(out, epochs, 0, aloud=os.environ.get("RANK", "0") == "0", unit="epoch")
+    began = time.perf_counter()
 
-    def progress(epoch: int, scalars: dict[str, float]) -> None:
+    def told(epoch: int, scalars: dict[str, float]) -> None:
         report.log(epoch, {f"finetuning/{name}": value for name, value in scalars.items()})
         text = f"loss {scalars['loss']:.3f}  validation {scalars['validation']:.1%}"
-        each = (time.perf_counter() - began) / epoch
-        report.show(epoch, text, each * (recipe.finetuning.epochs - epoch))
+        report.show(epoch, text, (time.perf_counter() - began) / epoch * (epochs - epoch))
 
-    began = time.perf_counter()
     augments = [augment.build() for augment in recipe.augments]
     try:
         return supervised.fit(
-            encoder, fold, len(task.classes), augments, recipe.finetuning, recipe.seed, progress
+            encoder,
+            fold,
+            len(task.classes),
+            recipe.adapter.build(),
+            augments,
+            recipe.training,
+            told,
         )
     finally:
         report.close()
 
 
-def head_weights(classifier: supervised.Classifier) -> dict[str, torch.Tensor]:
+def head_weights(classifier: supervised.Classifier) -> dict[str, Tensor]:
     """The head as a plain linear layer, the running standardisation folded in."""
     norm, head = classifier.norm, classifier.head
     assert norm.running_mean is not None and norm.running_var is not None

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 ROOMS = {
+    "adapters": "sslaudio.adapters",
     "augments": "sslaudio.augments",
     "backbones": "sslaudio.backbones",
     "corpora": "sslaudio.data.corpora",

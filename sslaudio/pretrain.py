@@ -16,9 +16,9 @@ if __name__ == "__main__":  # run as a file: the folder above, not this one, hol
 
 import argparse
 import dataclasses
-import os
 import subprocess
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -28,13 +28,21 @@ from sslaudio import recipe as recipes
 from sslaudio.data import synth
 from sslaudio.data.stream import Stream
 from sslaudio.features.logmel import FrontEnd
-from sslaudio.features.stats import Statistics, measure
+from sslaudio.features.stats import of_shards
 from sslaudio.training import checkpoint
-from sslaudio.training.loop import Loop, accelerator_for, environment
+from sslaudio.training.loop import Loop, accelerator_for, environment, from_first
 from sslaudio.training.report import say, speak
 
 SYNTHETIC = Path("shards/synth")
-STATISTICS_CLIPS = 2048
+STATISTICS_CLIPS = 4096
+FREE = {
+    "data.workers",
+    "training.checkpoint_every",
+    "training.checkpoints_kept",
+    "training.log_every",
+    "training.pictures_every",
+}
+"""What a resumed run may set otherwise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,25 +61,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     """Pretrain; gives the exit status."""
-    speak(int(os.environ.get("RANK", "0")) == 0)
-    demo = arguments.config is None and not _is_run(arguments.out)
+    speak()
     name = arguments.config or "demo"
-    if demo:
-        say("no --config: the demo recipe (configs/pretrain/demo.yaml)")
     run = arguments.out or Path("runs") / f"{Path(name).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    checkpoint.check_out(run)
     resumed = _resumed(run, arguments.resume)
-    if resumed is not None and arguments.config is None:
-        name = str(run / "recipe.yaml")
+    if arguments.config is None:
+        name = str(run / "recipe.yaml") if _is_run(run) else "demo"
+        say(f"no --config: {'the recipe in ' + str(run) if _is_run(run) else 'the demo recipe'}")
     recipe = recipes.read(recipes.find(name, "pretrain"), flags)
     accelerator = accelerator_for(recipe.training.precision)
     if not recipe.data.shards and Path(name).stem == "demo":
         recipe = _with_synthetic_shards(recipe, accelerator)
-    if resumed is not None:
+    if _is_run(run):
         _check_unchanged(run, recipe)
-    if not accelerator.is_main_process:
-        _train(recipe, run, resumed, accelerator, arguments.init)
-        return 0
-    with checkpoint.held(run):
+    with checkpoint.held(run) if accelerator.is_main_process else nullcontext():
         _train(recipe, run, resumed, accelerator, arguments.init)
     say(f"done: {run}\n  look:     tensorboard --logdir {run}")
     say(f"  use:      sslaudio finetune --task NAME --root DIR --checkpoint {run}")
@@ -90,17 +94,15 @@ def _train(
         ranks=accelerator.num_processes,
         accumulation=training.accumulation,
     )
-    statistics = _statistics(recipe, run, resumed)
-    clip_frames = recipe.features.frames(
-        round(recipe.data.clip_seconds * recipe.features.sample_rate)
-    )
+    statistics = _statistics(recipe, run, resumed, init, accelerator)
+    clip_frames = recipe.features.frames(round(recipe.data.clip_seconds * stream.sample_rate))
     config = recipes.model_config(recipe, clip_frames, statistics)
+    config["provenance"] = _provenance(run, resumed, init)
     torch.manual_seed(training.seed)
     backbone = recipe.backbone.build(recipe.features.mel_bins, clip_frames)
-    if init is not None:
-        recipes.fill_backbone(backbone, checkpoint.read_weights(init), str(init))
+    if init is not None and resumed is None:
+        recipes.fill_backbone(backbone, checkpoint.read_weights(init), f"--init {init}")
     objective = recipe.objective.build(backbone)
-    config["provenance"] = _provenance(init)
 
     def save_model() -> None:
         weights = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
@@ -117,36 +119,34 @@ def _train(
             f"{accelerator.num_processes} process(es) on {accelerator.device}, "
             f"{torch.get_num_threads()} threads each, {training.precision}"
         )
-    front_end = FrontEnd(recipe.features, **statistics)
-    augments = [augment.build() for augment in recipe.augments]
-    loop = Loop(objective, front_end, augments, stream, training, run, accelerator, save_model)
-    if training.steps:
-        loop.train(resumed)
+    Loop(
+        objective,
+        FrontEnd(recipe.features, **statistics),
+        [augment.build() for augment in recipe.augments],
+        stream,
+        training,
+        run,
+        accelerator,
+        save_model,
+        texts={"recipe": configs.to_yaml(recipe), "environment": str(config["provenance"])},
+    ).train(resumed)
 
 
-def _statistics(recipe: recipes.Pretrain, run: Path, resumed: Path | None) -> dict[str, float]:
-    """Mean and std: the recipe's, else the resumed run's, else measured on the training split."""
+def _statistics(
+    recipe: recipes.Pretrain, run: Path, resumed: Path | None, init: Path | None, accelerator: Any
+) -> dict[str, float]:
+    """Mean and std: the recipe's, else the resumed or initial run's, else the training split's."""
     features = recipe.features
     if features.mean is not None and features.std is not None:
         return {"mean": features.mean, "std": features.std}
-    if resumed is not None:
-        kept = checkpoint.read_config(run)["features"]
-        return {"mean": kept["mean"], "std": kept["std"]}
-    found = shard_statistics(recipe, STATISTICS_CLIPS)
-    return {"mean": found.mean, "std": found.std}
-
-
-def shard_statistics(recipe: recipes.Pretrain, most_clips: int | None) -> Statistics:
-    """Measure the log-mels of the shards' training clips, ``most_clips`` of them at most."""
-    front_end = FrontEnd(dataclasses.replace(recipe.features, mean=None, std=None))
-    part = dataclasses.replace(recipe.data, batch=1, workers=0)
-    stream = Stream(part, sample_rate=front_end.sample_rate, seed=0)
-    clips = min(stream.clips, most_clips or stream.clips)
-    batches = (
-        (batch.waveforms, batch.lengths)
-        for _, batch in zip(range(clips), stream.batches(0), strict=False)
-    )
-    return measure(batches, front_end)
+    if resumed is not None or init is not None:
+        kept = checkpoint.read_config(run if init is None or resumed is not None else init)
+        return {"mean": kept["features"]["mean"], "std": kept["features"]["std"]}
+    found = None
+    if accelerator.is_main_process:
+        measured = of_shards(recipe.data, features, STATISTICS_CLIPS)
+        found = {"mean": measured.mean, "std": measured.std}
+    return from_first(accelerator, found)
 
 
 def _with_synthetic_shards(recipe: recipes.Pretrain, accelerator: Any) -> recipes.Pretrain:
@@ -181,30 +181,38 @@ def _resumed(run: Path, resume: str | None) -> Path | None:
 
 
 def _check_unchanged(run: Path, recipe: recipes.Pretrain) -> None:
-    """A resumed run keeps what its weights and order hang on; steps and the like may grow."""
-    before = recipes.read(run / "recipe.yaml", [])
-    for key in ("features", "augments", "backbone", "objective"):
-        if getattr(before, key) != getattr(recipe, key):
+    """A resumed run keeps all that its weights, order and rates hang on.
+
+    Raises:
+        ValueError: a setting differs; it is named.
+    """
+    before, after = (
+        dict(configs.flat(one)) for one in (recipes.read(run / "recipe.yaml", []), recipe)
+    )
+    differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    for key in differing:
+        if key == "training.steps":
+            say(f"training.steps was {before[key]} and is {after[key]}: the rate's cosine follows")
+        elif key not in FREE:
             raise ValueError(
-                f"{key} differs from what {run} was started with; resume with the same recipe "
-                f"(leave --config out to take the run's own), or start a new run with --init {run}"
+                f"{key} was {before.get(key)} when {run} was started and is {after.get(key)} now; "
+                f"resume with the same recipe (leave --config out to take the run's own), or start "
+                f"a new run with --init {run}"
             )
 
 
-def _provenance(init: Path | None) -> dict[str, Any]:
-    here = Path(__file__).parent
+def _provenance(run: Path, resumed: Path | None, init: Path | None) -> dict[str, Any]:
+    if resumed is not None:
+        return dict(checkpoint.read_config(run).get("provenance", {}))
     found = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
-        cwd=here,
+        cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    return {
-        "commit": found.stdout.strip() or None,
-        "init": str(init) if init else None,
-        **environment(),
-    }
+    start = str(init) if init else None
+    return {"commit": found.stdout.strip() or None, "init": start, **environment()}
 
 
 if __name__ == "__main__":

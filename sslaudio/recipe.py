@@ -6,7 +6,6 @@ Out: front end, backbone and encoder, and the ``config.json`` that lets others b
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from sslaudio import config as configs
 from sslaudio import plugins
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import stream
+from sslaudio.downstream import probe as probes
+from sslaudio.downstream import supervised
 from sslaudio.features import logmel
 from sslaudio.plugins import Plugin
 from sslaudio.training import checkpoint, loop
@@ -47,6 +48,26 @@ class Pretrain:
     """How long and how fast."""
 
 
+@dataclass(frozen=True)
+class Finetune:
+    """A fine-tuning run; ``--protocol X`` is short for ``--adapter X``."""
+
+    task: Plugin = plugin_field("tasks", "speechcommands")
+    """Labelled clips, splits and classes."""
+    features: logmel.Config = field(default_factory=logmel.Config)
+    """How sound becomes a picture; a checkpoint brings its own."""
+    augments: tuple[Plugin, ...] = field(default=(), metadata={"room": "augments"})
+    """Done to training pictures where the encoder learns."""
+    backbone: Plugin = plugin_field("backbones", "ast")
+    """What encodes them; a checkpoint brings its own, the recipe's and flags' fields on top."""
+    adapter: Plugin = plugin_field("adapters", "full")
+    """What of the encoder learns."""
+    probe: probes.Config = field(default_factory=probes.Config)
+    """How the head is fitted where nothing in the encoder learns."""
+    training: supervised.Config = field(default_factory=supervised.Config)
+    """How head and encoder learn where it does."""
+
+
 def find(name: str, kind: str) -> Path:
     """A recipe file: a path as it stands, or a name from ``configs/KIND``.
 
@@ -68,7 +89,7 @@ def shipped(kind: str) -> Path:
     for folder in (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs"):
         if (folder / kind).is_dir():
             return folder / kind
-    return Path(str(resources.files("sslaudio") / "configs" / kind))
+    raise ValueError(f"this installation has no recipes for {kind}; give --config a YAML file")
 
 
 def read(path: Path | None, flags: Sequence[str], schema: type = Pretrain) -> Any:
@@ -107,16 +128,9 @@ def build_encoder(config: Mapping[str, Any]) -> Encoder:
     )
 
 
-def load_encoder(run: Path, backbone_flags: Mapping[str, Any] | None = None) -> Encoder:
-    """The encoder of a RUN or of one of its checkpoints, in eval mode.
-
-    Args:
-        run: the folder.
-        backbone_flags: backbone fields to set otherwise (pooling, drop_path).
-    """
-    config = checkpoint.read_config(run)
-    config["backbone"] |= backbone_flags or {}
-    encoder = build_encoder(config)
+def load_encoder(run: Path) -> Encoder:
+    """The encoder of a RUN or of one of its checkpoints, in eval mode."""
+    encoder = build_encoder(checkpoint.read_config(run))
     fill_backbone(encoder.backbone, checkpoint.read_weights(run), str(run))
     return encoder.eval()
 

@@ -39,6 +39,11 @@ def build(config: Config) -> Augment:
         draws: Draws,
     ) -> Float[Tensor, "clips bins frames"]:
         share = config.share * draws.uniform(1, 1)
+        if draws.batch > draws.clips and draws.clips % 2:
+            raise ValueError(
+                f"mixup pairs neighbours, and each process and accumulated part has {draws.clips} "
+                f"clips; set data.batch so that the parts are even, or leave mixup out"
+            )
         if len(pictures) < 2:
             return pictures
         partner = partners(len(pictures)).to(pictures.device)

@@ -110,7 +110,7 @@ class AST(nn.Module):
         pictures: Float[Tensor, "clips bins frames"],
         frames: Int[Tensor, " clips"],
         hidden: Bool[Tensor, "clips patches"] | None = None,
-        hidden_states: bool = False,
+        depth: int | None = None,
     ) -> Tokens:
         """Encode pictures.
 
@@ -118,7 +118,7 @@ class AST(nn.Module):
             pictures: standardised log-mels, padded columns 0.
             frames: columns of each picture that are sound.
             hidden: patches to replace by the learned mask token before they are seen.
-            hidden_states: also return every block's output.
+            depth: blocks to run, their plain output returned; unset: all, and the last norm.
 
         Returns:
             Tokens of all patches; those of padding are to be left out (``sound``).
@@ -133,13 +133,11 @@ class AST(nn.Module):
         sound = place < columns[:, None]
         tokens = torch.cat([self.prefix.expand(len(patches), -1, -1), patches], dim=1)
         attended = self._attended(sound)
-        states = []
-        for block in self.blocks:
+        for block in self.blocks[:depth]:
             tokens = block(tokens, attended)
-            if hidden_states:
-                states.append(tokens)
-        tokens = self.norm(tokens)[:, self.prefix.shape[1] :]
-        return Tokens(tokens, grid, sound, tuple(states))
+        if depth is None:
+            tokens = self.norm(tokens)
+        return Tokens(tokens[:, self.prefix.shape[1] :], grid, sound)
 
     def _attended(
         self, sound: Bool[Tensor, "clips patches"]

@@ -26,13 +26,11 @@ class Tokens:
     """Encoder output. Patches run row by row: the lowest band's first, early to late."""
 
     patches: Float[Tensor, "clips patches dim"]
-    """One token a patch, after the last norm."""
+    """One token a patch."""
     grid: Grid
     """``grid.rows * grid.columns`` is ``patches``."""
     sound: Bool[Tensor, "clips patches"]
     """False where a patch lies wholly in a clip's padding."""
-    hidden_states: tuple[Float[Tensor, "clips tokens dim"], ...] = ()
-    """Output of every block, prefix tokens first, where asked for."""
 
 
 @runtime_checkable
@@ -63,7 +61,11 @@ class Backbone(Protocol):
         pictures: Float[Tensor, "clips bins frames"],
         frames: Int[Tensor, " clips"],
         hidden: Bool[Tensor, "clips patches"] | None = None,
-        hidden_states: bool = False,
+        depth: int | None = None,
     ) -> Tokens:
-        """Encode; ``hidden`` patches are replaced by a learned token."""
+        """Encode; ``hidden`` patches are replaced by a learned token.
+
+        ``depth`` runs so many blocks only and gives their plain output; unset runs all of them
+        and the last norm.
+        """
         ...

@@ -8,6 +8,7 @@ length; its tokens are pooled over all windows together. So attention and positi
 were trained on, at a cost that grows with the length only.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,9 +17,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sslaudio.backbones.base import Grid
+from sslaudio.backbones.base import Grid, Tokens
 from sslaudio.backbones.pooling import check, pool, pooled_dim
+from sslaudio.data.decode import resample
 from sslaudio.features.logmel import FrontEnd
+
+WINDOWS_AT_ONCE = 256
+"""Windows that go through the backbone together; a long file takes no more memory for it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,20 @@ class Encoder(nn.Module):
         self.dim = pooled_dim(pooling, rows, self.backbone.dim)
 
     @property
+    def depth(self) -> int:
+        """Blocks that an embedding goes through."""
+        return self.pooled_block or len(self.backbone.blocks)
+
+    def embedding_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Weights that an embedding depends on: not the mask token, nor blocks after the pooled."""
+        for name, parameter in self.named_parameters():
+            words = name.split(".")
+            later = "blocks" in words and int(words[words.index("blocks") + 1]) >= self.depth
+            unused_norm = words[1] == "norm" and self.pooled_block is not None
+            if not later and not unused_norm and words[1] != "mask_token":
+                yield name, parameter
+
+    @property
     def sample_rate(self) -> int:
         """Hz that the waveforms must have."""
         return self.front_end.sample_rate
@@ -62,26 +81,21 @@ class Encoder(nn.Module):
     def forward(
         self,
         waveforms: Float[Tensor, "clips samples"],
-        lengths: Int[Tensor, " clips"] | None = None,
         sample_rate: int | None = None,
+        lengths: Int[Tensor, " clips"] | None = None,
     ) -> Float[Tensor, "clips dim"]:
         """Embed clips.
 
         Args:
             waveforms: samples in [-1, 1], padded on the right with anything.
+            sample_rate: of the waveforms, in Hz; another than the model's is resampled. Unset: the
+                model's.
             lengths: samples of each clip that are sound; unset: all.
-            sample_rate: of the waveforms; checked where given.
-
-        Raises:
-            ValueError: ``sample_rate`` is not the front end's.
         """
-        if sample_rate is not None and sample_rate != self.sample_rate:
-            raise ValueError(
-                f"these waveforms have {sample_rate} Hz and the model wants {self.sample_rate}; "
-                f"resample them, for instance with soxr.resample"
-            )
         if lengths is None:
             lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
+        if sample_rate is not None and sample_rate != self.sample_rate:
+            waveforms, lengths = resampled(waveforms, lengths, sample_rate, self.sample_rate)
         with torch.no_grad():
             pictures, frames = self.front_end(waveforms, lengths)
         return self.embed(pictures, frames)
@@ -95,20 +109,10 @@ class Encoder(nn.Module):
         columns = self.backbone.columns(frames)
         windows = cut(columns, self.window_columns)
         if len(windows) == len(frames):
-            tokens, grid = self._tokens(pictures, frames)
-        else:
-            tokens, grid = self._windowed(pictures, frames, windows, int(columns.max()))
+            encoded = self.backbone(pictures, frames, depth=self.pooled_block)
+            return pool(encoded.patches, encoded.grid, columns, self.pooling)
+        tokens, grid = self._windowed(pictures, frames, windows, int(columns.max()))
         return pool(tokens, grid, columns, self.pooling)
-
-    def _tokens(
-        self, pictures: Float[Tensor, "clips bins frames"], frames: Int[Tensor, " clips"]
-    ) -> tuple[Float[Tensor, "clips patches dim"], Grid]:
-        if self.pooled_block is None:
-            encoded = self.backbone(pictures, frames)
-            return encoded.patches, encoded.grid
-        encoded = self.backbone(pictures, frames, hidden_states=True)
-        state = encoded.hidden_states[self.pooled_block - 1]
-        return state[:, state.shape[1] - encoded.patches.shape[1] :], encoded.grid
 
     def _windowed(
         self,
@@ -117,24 +121,56 @@ class Encoder(nn.Module):
         windows: list[Window],
         width: int,
     ) -> tuple[Float[Tensor, "clips patches dim"], Grid]:
+        """Tokens of all windows, each put back at its clip's own columns."""
+        rows = self.backbone.grid(pictures.shape[2]).rows
+        whole: Tensor | None = None
+        for first in range(0, len(windows), WINDOWS_AT_ONCE):
+            part = windows[first : first + WINDOWS_AT_ONCE]
+            encoded = self._encode(pictures, frames, part)
+            laid = encoded.patches.unflatten(1, tuple(encoded.grid))
+            if whole is None:
+                whole = laid.new_zeros(len(frames), rows, width, laid.shape[3])
+            for window, tokens in zip(part, laid, strict=True):
+                size = window.last - window.first
+                whole[window.clip, :, window.first : window.last] = tokens[:, :size]
+        assert whole is not None
+        return whole.flatten(1, 2), Grid(rows, width)
+
+    def _encode(
+        self,
+        pictures: Float[Tensor, "clips bins frames"],
+        frames: Int[Tensor, " clips"],
+        windows: list[Window],
+    ) -> Tokens:
         patch, stride = self.backbone.patch[1], self.backbone.stride[1]
-        own = torch.tensor([window.clip for window in windows], device=frames.device)
-        first = torch.tensor([window.first for window in windows], device=frames.device) * stride
-        last = torch.tensor([window.last - 1 for window in windows], device=frames.device) * stride
-        last = last + patch
-        longest = int((last - first).max())
-        place = first[:, None] + torch.arange(longest, device=frames.device)
-        count = torch.minimum(last, frames[own]) - first
-        padded = nn.functional.pad(pictures, (0, max(0, int(place.max()) + 1 - pictures.shape[2])))
-        cut_out = padded[own].gather(2, place[:, None].expand(-1, pictures.shape[1], -1))
-        inside = torch.arange(longest, device=frames.device) < count[:, None]
-        tokens, grid = self._tokens(cut_out.masked_fill(~inside[:, None], 0.0), count)
-        laid = tokens.unflatten(1, tuple(grid))
-        whole = laid.new_zeros(len(frames), grid.rows, width, laid.shape[3])
-        for index, window in enumerate(windows):
-            size = window.last - window.first
-            whole[window.clip, :, window.first : window.last] = laid[index, :, :size]
-        return whole.flatten(1, 2), Grid(grid.rows, width)
+        starts = [window.first * stride for window in windows]
+        ends = [(window.last - 1) * stride + patch for window in windows]
+        ends = [
+            min(end, int(frames[window.clip])) for window, end in zip(windows, ends, strict=True)
+        ]
+        longest = max(end - start for start, end in zip(starts, ends, strict=True))
+        cut_out = pictures.new_zeros(len(windows), pictures.shape[1], longest)
+        for row, (window, start, end) in enumerate(zip(windows, starts, ends, strict=True)):
+            cut_out[row, :, : end - start] = pictures[window.clip, :, start:end]
+        count = torch.tensor(ends, device=frames.device) - torch.tensor(
+            starts, device=frames.device
+        )
+        return self.backbone(cut_out, count, depth=self.pooled_block)
+
+
+def resampled(
+    waveforms: Float[Tensor, "clips samples"],
+    lengths: Int[Tensor, " clips"],
+    from_rate: int,
+    to_rate: int,
+) -> tuple[Float[Tensor, "clips resampled"], Int[Tensor, " clips"]]:
+    """Clips at another rate, as files are resampled when they are read."""
+    clips = [
+        torch.from_numpy(resample(waveform[:length].cpu().numpy(), from_rate, to_rate))
+        for waveform, length in zip(waveforms, lengths.tolist(), strict=True)
+    ]
+    counts = torch.tensor([len(clip) for clip in clips], device=lengths.device)
+    return nn.utils.rnn.pad_sequence(clips, batch_first=True).to(waveforms.device), counts
 
 
 def cut(columns: Int[Tensor, " clips"], window: int) -> list[Window]:

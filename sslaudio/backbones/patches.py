@@ -50,10 +50,18 @@ class Cutter:
 
     def columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
         """Patches in time for clips of so many frames; at least one."""
-        beyond = frames - self.patch[1]
         if self.stride[1] >= self.patch[1]:
-            beyond = beyond + self.stride[1] - 1
-        return (beyond.div(self.stride[1], rounding_mode="floor") + 1).clamp(min=1)
+            return (
+                (frames + self.stride[1] - 1)
+                .div(self.stride[1], rounding_mode="floor")
+                .clamp(min=1)
+            )
+        return self.whole(frames).clamp(min=1)
+
+    def whole(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
+        """Patches in time that hold no padding, for clips of so many frames."""
+        beyond = frames - self.patch[1]
+        return (beyond.div(self.stride[1], rounding_mode="floor") + 1).clamp(min=0)
 
     def grid(self, frames: int) -> Grid:
         """Grid of a picture ``frames`` wide."""

@@ -1,24 +1,26 @@
-"""Full fine-tuning: every weight learns from labelled clips, the epoch is chosen on validation.
+"""Fine-tuning by gradients: an encoder and a head learn from labelled clips.
 
 In:  an encoder, a fold of a task.
-Out: scores of the epoch that validated best, and the encoder and head in that state.
+Out: scores of the epoch that validated best, and the encoder and head in that state. The test part
+     is looked at once, after the epoch is chosen.
 """
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sslaudio.adapters.base import Adapter
 from sslaudio.augments.base import Augment, Draws
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.downstream.metrics import accuracy
 from sslaudio.tasks.base import Example, Fold
-from sslaudio.training.optim import rate_share
+from sslaudio.training.optim import decayed_weights, rate_share
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,7 @@ class Config:
     batch: int = 32
     """Clips a step."""
     learning_rate: float = 5e-4
-    """Of the backbone's last block and the head, after the warm-up."""
-    layer_decay: float = 0.75
-    """Each earlier block learns at this share of the next one's rate; 1 for all alike."""
+    """Of the head and the last block, after the warm-up; the adapter sets the shares of others."""
     head_rate: float = 1.0
     """Rate of the head as a multiple of ``learning_rate``."""
     weight_decay: float = 0.05
@@ -45,15 +45,25 @@ class Config:
     """Of the embedding before the head."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Of matrix products; weights stay float32."""
+    seed: int = 0
+    """Of random weights, head, order and augments."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1:
+        if self.epochs < 1 or self.batch < 2:
             raise ValueError(
-                f"finetuning.epochs is {self.epochs} and finetuning.batch {self.batch}; "
-                f"both are at least 1"
+                f"training.epochs is {self.epochs} and training.batch {self.batch}; set at least "
+                f"1 epoch and 2 clips"
             )
-        if self.learning_rate <= 0:
-            raise ValueError(f"finetuning.learning_rate is {self.learning_rate:g}; it is above 0")
+        if self.learning_rate <= 0 or self.head_rate <= 0:
+            raise ValueError(
+                f"training.learning_rate is {self.learning_rate:g} and training.head_rate "
+                f"{self.head_rate:g}; both are above 0"
+            )
+        for key in ("warmup_share", "label_smoothing", "dropout"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ValueError(
+                    f"training.{key} is {getattr(self, key):g}; it is at least 0 and under 1"
+                )
 
 
 class Classifier(nn.Module):
@@ -96,25 +106,27 @@ def fit(
     encoder: Encoder,
     fold: Fold,
     classes: int,
+    adapter: Adapter,
     augments: Sequence[Augment],
     config: Config,
-    seed: int,
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Fitted:
-    """Fine-tune all weights on ``fold.train``.
+    """Fine-tune on ``fold.train`` what ``adapter`` lets learn, and a head.
 
     Args:
         encoder: is changed.
         fold: validation chooses the epoch; test is scored once, at the end.
         classes: how many the task has.
+        adapter: which weights learn, and their shares of the rate.
         augments: applied to training pictures only.
         config: rates and lengths.
-        seed: of head, order and augments.
         progress: told epoch and scalars after each epoch.
     """
-    torch.manual_seed(seed)
-    classifier = Classifier(encoder, classes, config.dropout)
-    optimiser = _optimiser(classifier, config)
+    torch.manual_seed(config.seed)
+    adapter.adapt(encoder)
+    device = next(encoder.parameters()).device
+    classifier = Classifier(encoder, classes, config.dropout).to(device)
+    optimiser = _optimiser(classifier, adapter, config)
     steps_an_epoch = -(-len(fold.train) // config.batch)
     steps = config.epochs * steps_an_epoch
     best, best_state, best_epoch = -1.0, {}, 0
@@ -122,11 +134,13 @@ def fit(
     for epoch in range(1, config.epochs + 1):
         classifier.train()
         losses = []
-        for examples in _batches(fold.train, config.batch, seed, epoch):
+        for examples in _batches(fold.train, config.batch, config.seed, epoch):
             share = rate_share(step, steps, max(1, int(config.warmup_share * steps)), 0.0)
             for group in optimiser.param_groups:
                 group["lr"] = group["full_rate"] * share
-            losses.append(_step(classifier, optimiser, examples, augments, config, (seed, step)))
+            losses.append(
+                _step(classifier, optimiser, examples, augments, config, (config.seed, step))
+            )
             step += 1
         score = _score(classifier, fold.validation, config)
         if progress:
@@ -145,17 +159,15 @@ def predict(
 ) -> Int[np.ndarray, "clips"]:
     """Predicted class of each example, in the order given."""
     classifier.eval()
-    # Clips of like length together: less padding, and the answer does not depend on it.
-    order = sorted(range(len(examples)), key=lambda i: (examples[i].seconds or 0, i))
-    predicted = np.zeros(len(examples), dtype=np.int64)
+    predicted = []
     with torch.inference_mode():
-        for first in range(0, len(order), 2 * config.batch):
-            rows = order[first : first + 2 * config.batch]
-            pictures, frames = _pictures(classifier.encoder, [examples[row] for row in rows])
+        for first in range(0, len(examples), 2 * config.batch):
+            part = examples[first : first + 2 * config.batch]
+            pictures, frames = _pictures(classifier.encoder, part)
             with _autocast(config):
                 scores = classifier(pictures, frames)
-            predicted[rows] = scores.float().argmax(dim=1).cpu().numpy()
-    return predicted
+            predicted.append(scores.float().argmax(dim=1).cpu().numpy())
+    return np.concatenate(predicted)
 
 
 def _score(classifier: Classifier, examples: Sequence[Example], config: Config) -> float:
@@ -184,8 +196,8 @@ def _step(
     )
     if not torch.isfinite(loss):
         raise ValueError(
-            f"the loss became {loss.item()}; lower finetuning.learning_rate or set "
-            f"finetuning.precision fp32"
+            f"the loss became {loss.item()}; lower training.learning_rate or set "
+            f"training.precision fp32"
         )
     optimiser.zero_grad()
     loss.backward()
@@ -217,40 +229,27 @@ def _batches(
         yield [examples[row] for row in rows]
 
 
-def _optimiser(classifier: Classifier, config: Config) -> torch.optim.AdamW:
-    """AdamW with rates that fall from the head to the patch embedding.
-
-    Source: Clark et al. 2020 (ELECTRA, arXiv:2003.10555), section 3.1, as BEiT and MAE do.
-    """
-    blocks = len(cast(nn.ModuleList, classifier.encoder.backbone.blocks))
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+def _optimiser(classifier: Classifier, adapter: Adapter, config: Config) -> torch.optim.AdamW:
+    matrices = decayed_weights(classifier)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
-        depth = _depth(name, blocks)
-        decayed = parameter.ndim > 1 and parameter.shape[0] > 1
-        groups.setdefault((depth, decayed), []).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        share = config.head_rate
+        if name.startswith("encoder."):
+            share = adapter.rate_share(name.removeprefix("encoder."), classifier.encoder)
+        groups.setdefault((share, parameter in matrices), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "full_rate": config.learning_rate
-                * (config.head_rate if depth > blocks + 1 else 1.0)
-                * config.layer_decay ** max(0, blocks + 1 - depth),
+                "full_rate": config.learning_rate * share,
                 "weight_decay": config.weight_decay if decayed else 0.0,
             }
-            for (depth, decayed), parameters in groups.items()
+            for (share, decayed), parameters in groups.items()
         ],
         lr=config.learning_rate,
     )
-
-
-def _depth(name: str, blocks: int) -> int:
-    """0 for the embedding, 1 to ``blocks`` for blocks, then the norm, then the head."""
-    if name.startswith("head."):
-        return blocks + 2
-    words = name.split(".")
-    if "blocks" in words:
-        return int(words[words.index("blocks") + 1]) + 1
-    return blocks + 1 if "backbone.norm" in name else 0
 
 
 def _autocast(config: Config) -> torch.autocast:

@@ -8,13 +8,14 @@ length (AST's get_norm_stats.py); ours hold for the sound alone.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.data import progress, stream
+from sslaudio.features.logmel import Config, FrontEnd
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,24 @@ def measure(
             f"Set features.mean and features.std to go on all the same"
         )
     return Statistics(mean, std, clips, frames)
+
+
+def of_shards(data: stream.Config, features: Config, most: int | None = None) -> Statistics:
+    """Mean and deviation over the whole clips that ``data`` selects, each counted once.
+
+    Args:
+        data: shards, split and what to leave out.
+        features: the front end; its own mean and std are not used.
+        most: clips to measure at most, spread evenly over all; None for all.
+    """
+    front_end = FrontEnd(replace(features, mean=None, std=None))
+    clips = stream.Stream(replace(data, batch=1), sample_rate=features.sample_rate, seed=0)
+    count = min(clips.clips, most or clips.clips)
+    with progress.shown("log-mel statistics", count) as advance:
+
+        def batches() -> Iterable[tuple[Tensor, Tensor]]:
+            for clip in clips.whole_clips(most):
+                yield clip[None], torch.tensor([len(clip)])
+                advance(1)
+
+        return measure(batches(), front_end)

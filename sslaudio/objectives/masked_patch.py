@@ -54,8 +54,14 @@ class Config:
                 f"objective.mask_share is {self.mask_share:g}; it is the share of patches hidden, "
                 f"between 0 and 1 (SSAST: 0.78)"
             )
-        if self.mask_span < 1:
-            raise ValueError(f"objective.mask_span is {self.mask_span}; it is at least 1")
+        for key in ("mask_span", "head_dim"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"objective.{key} is {getattr(self, key)}; it is at least 1")
+        if self.flat_std <= 0:
+            raise ValueError(
+                f"objective.flat_std is {self.flat_std:g}; it is above 0, or flat patches would be "
+                f"blown up to noise (0.1 is usual)"
+            )
         if self.temperature <= 0:
             raise ValueError(f"objective.temperature is {self.temperature:g}; it must be above 0")
         if min(self.contrastive_weight, self.error_weight) < 0 or not (
@@ -88,6 +94,12 @@ class MaskedPatch(nn.Module):
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
+        if any(step < size for step, size in zip(backbone.stride, backbone.patch, strict=True)):
+            raise ValueError(
+                f"backbone.stride is {backbone.stride} and backbone.patch {backbone.patch}: what "
+                f"is hidden in a patch would be seen in its neighbours; leave backbone.stride out, "
+                f"and set it when fine-tuning"
+            )
         self.config = config
         self.backbone = backbone
         values = backbone.patch[0] * backbone.patch[1]
@@ -136,7 +148,8 @@ class MaskedPatch(nn.Module):
         place = torch.arange(grid.columns, device=patches.device).repeat(grid.rows)
         sound = place < columns[:, None]
         # The last column of a clip may be part padding: hidden like any other, but not asked for.
-        whole = place < (view.frames // self.backbone.patch[1])[:, None]
+        wide, step = self.backbone.patch[1], self.backbone.stride[1]
+        whole = place < (view.frames - wide).div(step, rounding_mode="floor")[:, None] + 1
         std, mean = std_mean(patches)
         can_be_asked = whole & (std[..., 0] >= self.config.flat_std)
         config = self.config

@@ -23,7 +23,7 @@ def hide(
     grid: Grid,
     draws: Draws,
 ) -> Bool[Tensor, "clips patches"]:
-    """Hide ``share`` of each clip's own patches, at least one and never all.
+    """Hide ``share`` of each clip's own patches, at least one; all only where there is but one.
 
     Args:
         shape: one of :data:`SHAPES`.

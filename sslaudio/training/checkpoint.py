@@ -30,9 +30,7 @@ def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[st
     """Write weights and the ``config.json`` that tells how to build and feed the model."""
     folder.mkdir(parents=True, exist_ok=True)
     with _replacing(folder / WEIGHTS) as path:
-        save_file(
-            {name: value.detach().cpu().contiguous() for name, value in weights.items()}, path
-        )
+        _save(weights, path)
     write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -45,18 +43,22 @@ def read_config(run: Path) -> dict[str, Any]:
     path = run_folder(run) / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}); copy the run again") from error
-    if not isinstance(config, dict) or "backbone" not in config:
-        raise ValueError(f"{path} is no config of a run: it has no 'backbone'")
+    for key in ("features", "backbone", "clip_frames"):
+        if not isinstance(config, dict) or key not in config:
+            raise ValueError(f"{path} is no config of a run: it has no {key!r}; copy the run again")
     return config
 
 
 def read_weights(run: Path) -> dict[str, Tensor]:
-    """Weights of a RUN, or of one of its checkpoints."""
-    folder = run_folder(run)
-    path = run / WEIGHTS if (run / WEIGHTS).is_file() else folder / WEIGHTS
-    return _load(path)
+    """Weights of a RUN, or of one of its checkpoints.
+
+    Raises:
+        ValueError: there are none, or they are damaged.
+    """
+    run_folder(run)
+    return _load(run / WEIGHTS)
 
 
 def run_folder(run: Path) -> Path:
@@ -65,13 +67,16 @@ def run_folder(run: Path) -> Path:
     Raises:
         ValueError: it is neither.
     """
-    for folder in (run, run.parent.parent):
-        if (folder / CONFIG).is_file():
-            return folder
+    place = run.resolve()
+    if (place / CONFIG).is_file():
+        return place
+    holder = place.parent.parent
+    if place.is_dir() and place.parent.name == "checkpoints" and (holder / CONFIG).is_file():
+        return holder
     what = "is no run" if run.exists() else "does not exist"
     raise ValueError(
-        f"{run} {what}: there is no {CONFIG} in it; give --checkpoint a folder that "
-        f"`sslaudio pretrain --out` or `sslaudio finetune --out` wrote"
+        f"{run} {what}: give a folder that `sslaudio pretrain --out` or `sslaudio finetune --out` "
+        f"wrote (there is a {CONFIG} in it), or one of its checkpoints"
     )
 
 
@@ -97,8 +102,8 @@ def save_step(
     draft = place.with_name(f".{place.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    save_file(_tensors(module.state_dict()), draft / WEIGHTS)
-    save_file(_optimiser_tensors(module, optimiser), draft / OPTIMISER)
+    _save(module.state_dict(), draft / WEIGHTS)
+    _save(_optimiser_tensors(module, optimiser), draft / OPTIMISER)
     write_text(draft / STATE, json.dumps({"step": step, **state}, indent=2) + "\n")
     for file in draft.iterdir():
         _flush(file)
@@ -107,7 +112,8 @@ def save_step(
     draft.rename(place)
     _flush(place.parent)
     for old in checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+        gone = old.rename(old.with_name(f".{old.name}.old"))
+        shutil.rmtree(gone)
     return place
 
 
@@ -128,16 +134,25 @@ def load_step(
     stored = _load(checkpoint / OPTIMISER)
     for name, parameter in module.named_parameters():
         found = {key: stored.get(f"{name}/{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
-        if all(value is not None for value in found.values()):
-            moved = {
-                k: v if k == "step" else v.to(parameter.device)
-                for k, v in found.items()
-                if v is not None
+        if any(value is not None for value in found.values()):  # a weight may never be used
+            optimiser.state[parameter] = {
+                key: _moment(value, key, name, parameter, checkpoint)
+                for key, value in found.items()
             }
-            optimiser.state[parameter] = moved
     state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     assert isinstance(state, dict)
     return state
+
+
+def _moment(
+    value: Tensor | None, key: str, name: str, parameter: Tensor, checkpoint: Path
+) -> Tensor:
+    if value is None or (key != "step" and value.shape != parameter.shape):
+        raise ValueError(
+            f"{checkpoint / OPTIMISER} does not fit: {name}/{key} is absent or of another shape; "
+            f"delete {checkpoint} to resume from the one before"
+        )
+    return value if key == "step" else value.to(parameter.device)
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -161,6 +176,21 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
                 f"and features.mel_bins"
             )
     module.load_state_dict(dict(weights))
+
+
+def check_out(run: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        ValueError: it is no folder, or may not be written.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        writable = os.access(run, os.W_OK)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder --out {run}: {error.strerror}") from error
+    if not writable:
+        raise ValueError(f"--out {run} may not be written to; give a folder of your own")
 
 
 @contextmanager
@@ -209,16 +239,27 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); use an earlier checkpoint") from error
+        raise ValueError(
+            f"{path} is damaged ({error}); delete {path.parent} to use an earlier checkpoint"
+        ) from error
 
 
-def _tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file(
+        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path
+    )
+    path.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _optimiser_tensors(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        f"{name}/{key}": value.detach().cpu().contiguous().clone()
+        f"{name}/{key}": value
         for name, parameter in module.named_parameters()
         for key, value in optimiser.state.get(parameter, {}).items()
     }

@@ -7,6 +7,7 @@ goes on to the same bits.
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -16,9 +17,11 @@ from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from sslaudio.augments.base import Augment, Draws
+from sslaudio.data.processes import cores
 from sslaudio.data.stream import Batch, Stream
 from sslaudio.features.logmel import FrontEnd
 from sslaudio.objectives.base import Objective, View
@@ -66,8 +69,13 @@ class Config:
         for key in ("accumulation", "checkpoint_every", "checkpoints_kept", "log_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; it is at least 1")
-        if self.learning_rate <= 0:
-            raise ValueError(f"training.learning_rate is {self.learning_rate:g}; it is above 0")
+        if self.learning_rate <= 0 or self.weight_decay < 0:
+            raise ValueError(
+                f"training.learning_rate is {self.learning_rate:g} and training.weight_decay "
+                f"{self.weight_decay:g}; the rate is above 0, the decay at least 0"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"training.betas is {self.betas}; both are at least 0 and under 1")
         if self.warmup_steps < 0 or self.pictures_every < 0 or self.clip_norm < 0:
             raise ValueError("training.warmup_steps, pictures_every and clip_norm are at least 0")
 
@@ -105,18 +113,21 @@ class Loop:
     save_model: Callable[[], None]
     """Writes the run's ``model.safetensors``."""
     watchers: Sequence[Watcher] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Shown beside the curves: the recipe, the environment."""
 
     def train(self, resumed: Path | None = None) -> None:
         """Train to ``config.steps``, from ``resumed`` (a checkpoint) or from the start."""
         config, accelerator = self.config, self.accelerator
         optimiser = adamw(self.objective, config.learning_rate, config.weight_decay, config.betas)
-        start = position = 0
+        start, position = 0, 0
         if resumed is not None:
-            state = load_step(resumed, self.objective, optimiser)
-            start, position = state["step"], state["position"]
+            start, position = self._resume(resumed, optimiser)
         self.front_end.to(accelerator.device)
         model, self.optimiser = accelerator.prepare(self.objective, optimiser)
         self.report = Report(self.run, config.steps, start, accelerator.is_main_process)
+        for name, text in self.texts.items():
+            self.report.text(name, text)
         batches = self.stream.batches(position)
         window, self.started, self.taken = Window(), time.perf_counter(), 0
         try:
@@ -126,25 +137,47 @@ class Loop:
                 window.steps += 1
                 window.seconds += time.perf_counter() - began
                 self.taken += 1
-                if step % config.log_every == 0 or step == config.steps:
+                keeps = step % config.checkpoint_every == 0 or step == config.steps
+                # A line never reaches over a checkpoint, so that a resumed run writes the same.
+                if keeps or step % config.log_every == 0:
                     self._tell(step, window)
                     window = Window()
                 for watcher in self.watchers:
                     watcher(step, self.objective, self.report)
-                if step % config.checkpoint_every == 0 or step == config.steps:
+                if keeps:
                     self.save(step, position + (step - start) * self.stream.config.batch)
+            if start >= config.steps:  # nothing to do but to leave a whole run
+                self.save(start, position)
         finally:
             self.report.close()
+
+    def _resume(self, resumed: Path, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
+        """Take up a checkpoint; gives its step and position.
+
+        Raises:
+            ValueError: it has more steps than the run is to have.
+        """
+        state = load_step(resumed, self.objective, optimiser)
+        step, position = int(state["step"]), int(state["position"])
+        if step > self.config.steps:
+            raise ValueError(
+                f"training.steps is {self.config.steps}, but {resumed} has taken {step} already; "
+                f"set training.steps to {step} or more"
+            )
+        scaler = self.accelerator.scaler
+        if scaler is not None and state.get("scaler"):
+            scaler.load_state_dict(state["scaler"])
+        return step, position
 
     def save(self, step: int, position: int) -> None:
         """Write the model and a checkpoint of this step."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             optimiser = getattr(self.optimiser, "optimizer", self.optimiser)
+            scaler = self.accelerator.scaler
             state = {
                 "position": position,
-                "seed": self.config.seed,
-                "batch": self.stream.config.batch,
+                "scaler": scaler.state_dict() if scaler is not None else None,
             }
             save_step(
                 self.run, step, self.objective, optimiser, state, self.config.checkpoints_kept
@@ -218,10 +251,9 @@ class Loop:
             return
         self.objective.eval()
         few = [View(view.pictures[:4], view.frames[:4]) for view in views]
-        fresh = Draws(
-            torch.Generator().manual_seed(_mixed(self.config.seed, step, -1)), 0, 4, 4, draws.device
-        )
-        fresh.clips = fresh.batch = len(few[0].frames)
+        generator = torch.Generator().manual_seed(_mixed(self.config.seed, step, -1))
+        count = len(few[0].frames)
+        fresh = Draws(generator, 0, count, count, draws.device)
         self.report.pictures(step, cast(Objective, self.objective).pictures(few, fresh))
         self.objective.train()
 
@@ -260,18 +292,54 @@ def accelerator_for(precision: str) -> Accelerator:
     gpu = torch.cuda.is_available()
     if precision == "fp16" and not gpu:
         raise ValueError("training.precision is fp16, which needs a GPU; set bf16 or fp32")
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    asked = launched_processes()
+    if "LOCAL_RANK" in os.environ or asked is not None:
+        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     accelerator = Accelerator(
         cpu=not gpu, mixed_precision="no" if precision == "fp32" else precision
     )
-    if accelerator.num_processes != asked:
+    if asked is not None and accelerator.num_processes != asked:
         raise ValueError(
-            f"{asked} processes were asked for and {accelerator.num_processes} answer; on CPUs "
+            f"{asked} processes were asked for and {accelerator.num_processes} answered; on CPUs "
             f"launch with `accelerate launch --multi_gpu --num_processes {asked}`"
         )
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", asked))
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    torch.set_num_threads(max(1, cores() // local))
     return accelerator
+
+
+def from_first(accelerator: Accelerator, value: Any) -> Any:
+    """The first process's ``value``, on all of them."""
+    if accelerator.num_processes == 1:
+        return value
+    shared = [value]
+    broadcast_object_list(shared)
+    return shared[0]
+
+
+def launched_processes() -> int | None:
+    """Processes that ``accelerate launch --num_processes`` asked for; None where it did not say.
+
+    ``--cpu --num_processes 2`` starts one process and tells it nothing, so the launcher's own
+    words are read.
+    """
+    try:
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")
+    except (OSError, UnicodeDecodeError):
+        return None
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        name, equals, joined = word.partition("=")
+        if name in ("--num_processes", "--num-processes", "--nproc_per_node"):
+            number = joined if equals else value
+            return int(number) if number.isdigit() else None
+    return None
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when its launcher is gone: a signal to it does not reach its children."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(143)
 
 
 def _mixed(*numbers: int) -> int:

@@ -4,6 +4,7 @@ The rate is a pure function of the step, so that a resumed run needs no schedule
 """
 
 import math
+from typing import cast
 
 import torch
 from torch import nn
@@ -27,16 +28,16 @@ def rate_share(step: int, steps: int, warmup_steps: int, floor: float) -> float:
 def adamw(
     module: nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.AdamW:
-    """AdamW over what is trainable; norms, biases and single tokens are not decayed.
+    """AdamW over what is trainable.
 
-    Source: Loshchilov & Hutter 2019 (arXiv:1711.05101); which weights to decay as in timm.
+    Source: Loshchilov & Hutter 2019 (arXiv:1711.05101).
     """
+    matrices = decayed_weights(module)
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
-            tokens = parameter.shape[0] == 1
-            (others if parameter.ndim <= 1 or tokens else decayed).append(parameter)
+            (decayed if parameter in matrices else others).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -44,3 +45,9 @@ def adamw(
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=True
     )
+
+
+def decayed_weights(module: nn.Module) -> set[nn.Parameter]:
+    """Weights of linear maps and convolutions; norms, biases, tokens and positions stay free."""
+    maps = (part for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d))
+    return {cast(nn.Parameter, part.weight) for part in maps}

@@ -6,6 +6,7 @@ Scalars are named ``room/quantity``. Only the main process reports; the others h
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +27,9 @@ def say(text: str) -> None:
     LOG.info(text)
 
 
-def speak(aloud: bool) -> None:
-    """Send the project's lines to standard error; ``aloud`` is False on all ranks but the first."""
+def speak() -> None:
+    """Send the project's lines to standard error, on the first of several processes only."""
+    aloud = os.environ.get("RANK", "0") == "0"
     LOG.handlers.clear()
     LOG.propagate = False
     LOG.setLevel(logging.INFO if aloud else logging.CRITICAL)
@@ -39,8 +41,9 @@ def speak(aloud: bool) -> None:
 class Report:
     """Writes a run's scalars and pictures, and shows how far it is."""
 
-    def __init__(self, run: Path, steps: int, start: int, aloud: bool) -> None:
+    def __init__(self, run: Path, steps: int, start: int, aloud: bool, unit: str = "step") -> None:
         self.steps = steps
+        self.unit = unit
         self.aloud = aloud
         if not aloud:
             return
@@ -49,9 +52,9 @@ class Report:
         self.path = run / "metrics.jsonl"
         _forget_after(self.path, start)
         self.file = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(run, purge_step=start + 1 if start else None)
+        self.board = SummaryWriter(run, purge_step=start + 1)
         self.progress = Progress(
-            TextColumn("step {task.completed}/{task.total}"),
+            TextColumn(unit + " {task.completed}/{task.total}"),
             BarColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -79,7 +82,7 @@ class Report:
         self.progress.update(self.task, completed=step, description=line)
         if not self.console.is_terminal:
             minutes, seconds = divmod(round(left_seconds), 60)
-            say(f"step {step}/{self.steps}  {line}  {minutes}:{seconds:02d} left")
+            say(f"{self.unit} {step}/{self.steps}  {line}  {minutes}:{seconds:02d} left")
 
     def pictures(self, step: int, pictures: Mapping[str, Float[Tensor, "n bins frames"]]) -> None:
         """Write log-mel pictures, low mel bins at the bottom, one scale for all."""

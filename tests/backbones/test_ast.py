@@ -1,5 +1,7 @@
 """AST: grid, lengths, hiding, against an independent transformer."""
 
+import resource
+
 import pytest
 import torch
 
@@ -170,7 +172,7 @@ def test_an_embedding_does_not_depend_on_the_batch(block):
     waveforms = 0.1 * torch.randn(4, 48_000, generator=torch.Generator().manual_seed(2))
     lengths = torch.tensor([48_000, 16_000, 7_000, 1_600])
 
-    together = encoder(waveforms, lengths)
+    together = encoder(waveforms, lengths=lengths)
 
     assert together.shape == (4, encoder.dim)
     for row, length in enumerate(lengths.tolist()):
@@ -178,11 +180,28 @@ def test_an_embedding_does_not_depend_on_the_batch(block):
         assert torch.allclose(alone[0], together[row], atol=1e-4)
 
 
-def test_a_wrong_rate_is_refused():
-    encoder = Encoder(FrontEnd(Features(), -5.0, 4.0), model(), ("mean",), None, 96)
+def test_a_long_file_is_embedded_in_little_memory_and_as_its_windows():
+    encoder = Encoder(FrontEnd(Features(), -5.0, 4.0), model(), ("mean",), None, 96).eval()
+    waveforms = 0.1 * torch.randn(1, 600 * 16_000, generator=torch.Generator().manual_seed(3))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    with pytest.raises(ValueError, match="44100 Hz and the model wants 16000"):
-        encoder(torch.zeros(1, 16_000), sample_rate=44_100)
+    with torch.inference_mode():
+        encoder(waveforms)
+
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown < 1_500  # megabytes for ten minutes; a copy a window would take 20,000
+
+
+def test_only_weights_that_reach_the_embedding_are_named():
+    names = [
+        name
+        for name, _ in Encoder(
+            FrontEnd(Features(), -5.0, 4.0), model(), ("mean",), 2, 96
+        ).embedding_weights()
+    ]
+
+    assert {name.split(".")[2] for name in names if "blocks" in name} == {"0", "1"}
+    assert not any("mask_token" in name or name.startswith("backbone.norm") for name in names)
 
 
 @pytest.mark.parametrize(

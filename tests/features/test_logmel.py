@@ -8,7 +8,7 @@ import soundfile
 import soxr
 import torch
 
-from sslaudio.features.logmel import Config, FrontEnd, log_floor
+from sslaudio.features.logmel import FLOOR, Config, FrontEnd
 from sslaudio.features.stats import measure
 
 FRONT_END = FrontEnd(Config())
@@ -73,8 +73,29 @@ def test_silence_is_the_floor_and_a_clip_under_one_window_has_one_frame():
     pictures, frames = FRONT_END(torch.zeros(1, 100), torch.tensor([100]))
 
     assert frames.tolist() == [1]
-    assert log_floor() == pytest.approx(-15.942385)
-    assert torch.allclose(pictures, torch.tensor(log_floor()))
+    assert np.log(FLOOR) == pytest.approx(-15.942385)
+    assert torch.allclose(pictures, torch.tensor(-15.942385))
+
+
+def test_what_lies_behind_a_clip_is_never_heard():
+    clip = torch.randn(2, 1_000, generator=torch.Generator().manual_seed(5))
+    lengths = torch.tensor([1_000, 300])
+
+    loud, _ = FRONT_END(clip, lengths)
+    clip[1, 300:] = 7.0
+    quiet, _ = FRONT_END(clip, lengths)
+
+    assert torch.equal(loud, quiet)
+
+
+def test_a_long_clip_is_worked_through_in_parts_without_a_seam():
+    noise = torch.randn(1, 5_000 * 160, generator=torch.Generator().manual_seed(6))
+    whole, frames = FRONT_END(noise, torch.tensor([noise.shape[1]]))
+
+    later, _ = FRONT_END(noise[:, 4_090 * 160 : 4_110 * 160], torch.tensor([3_200]))
+
+    assert int(frames) == 4_998
+    assert torch.allclose(whole[0, :, 4_090 : 4_090 + later.shape[2]], later[0], atol=1e-5)
 
 
 def test_a_clip_is_the_same_alone_and_padded_in_a_batch():
