@@ -19,7 +19,7 @@ install: .venv/.installed
 	touch .venv/.installed
 
 demo: install
-	PATH="$(CURDIR)/$(BIN):$$PATH" RUNS="$(RUNS)" bash benchmarks/demo.sh $(DATA)
+	PATH="$(CURDIR)/$(BIN):$$PATH" RUNS="$(RUNS)" bash benchmarks/demo.sh "$(DATA)"
 
 format: install
 	$(BIN)/ruff format .

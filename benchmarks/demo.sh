@@ -11,8 +11,9 @@ task=()
 add() { # corpus, folder below DIR, weight in pretraining, what to fine-tune on
     [ -d "$data/$2" ] || return 0
     echo "== shards of $data/$2"
-    sslaudio shards build --corpus "$1" --root "$data/$2" --out "shards/demo-$1"
-    shards+=("shards/demo-$1=$3")
+    local out="shards/demo-$2-$(cd "$data/$2" && pwd | cksum | cut -d' ' -f1)"
+    sslaudio shards build --corpus "$1" --root "$data/$2" --out "$out"
+    shards+=("$out=$3")
     [ ${#task[@]} -gt 0 ] || task=($4 --root "$data/$2")
 }
 

@@ -10,6 +10,7 @@ test is scored once. Every fold of the task is run; the saved model is the last 
 import argparse
 import os
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ CORPORA = {"speechcommands": "speech_commands"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that are no leaves of the recipe."""
+    parser.epilog = (
+        "--task NAME is required. Every leaf of the recipe is a flag: --task.version v2-10, "
+        "--training.epochs 20, --probe.refit false. `sslaudio show task NAME` (training, probe, "
+        "adapter NAME, backbone NAME) tells what there is."
+    )
     parser.add_argument("--config", help="recipe: a YAML file, or a name from configs/finetune")
     parser.add_argument("--root", type=Path, help="the corpus as published ($SSLAUDIO_DATA/CORPUS)")
     parser.add_argument("--checkpoint", type=Path, metavar="RUN", help="start from its weights")
@@ -51,7 +57,11 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     recipe, config = _recipe(arguments, flags)
     torch.set_num_threads(cores())
     root = corpus_root(arguments.root, CORPORA.get(recipe.task.name, recipe.task.name))
-    task: Task = recipe.task.build(root)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        task: Task = recipe.task.build(root)
+    for warning in warned:
+        say(f"warning: {warning.message}")
     stamp = time.strftime("%Y%m%d-%H%M%S")
     out = arguments.out or Path("runs") / f"{task.name}-{recipe.adapter.name}-{stamp}"
     checkpoint.check_out(out)

@@ -47,6 +47,11 @@ FREE = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that are no leaves of the recipe."""
+    parser.epilog = (
+        "Every leaf of the recipe is a flag: --training.steps 100, --objective masked_patch "
+        "--objective.mask_share 0.5. `sslaudio show training` (data, features, backbone NAME, "
+        "objective NAME, augments NAME) tells what there is."
+    )
     parser.add_argument("--config", help="recipe: a YAML file, or a name from configs/pretrain")
     parser.add_argument("--out", type=Path, help="folder of the run (runs/RECIPE-TIME)")
     parser.add_argument("--init", type=Path, metavar="RUN", help="start from the weights of RUN")

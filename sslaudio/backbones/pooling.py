@@ -11,6 +11,7 @@ beat keep it by four slices, so ours may.
 """
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -54,7 +55,9 @@ def pool(
         columns: columns of each clip that are sound; at least 1.
         parts: from :data:`PARTS`.
     """
-    laid = tokens.float().unflatten(1, tuple(grid))
+    laid = rearrange(
+        tokens.float(), "clips (rows columns) dim -> clips rows columns dim", rows=grid.rows
+    )
     place = torch.arange(grid.columns, device=tokens.device)
     sound = place < columns[:, None]
     pooled = [_part(part, laid, sound, columns) for part in parts]

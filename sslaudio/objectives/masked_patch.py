@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -191,10 +192,12 @@ class MaskedPatch(nn.Module):
     def _picture(
         self, patches: Float[Tensor, "clips patches values"], view: View
     ) -> Float[Tensor, "clips bins frames"]:
-        high, wide = self.backbone.patch
-        rows, columns = self.backbone.grid(view.pictures.shape[2])
-        cut = patches.view(-1, rows, columns, high, wide).permute(0, 1, 3, 2, 4)
-        return cut.reshape(len(patches), rows * high, columns * wide)
+        return rearrange(
+            patches,
+            "clips (rows columns) (high wide) -> clips (rows high) (columns wide)",
+            rows=self.backbone.grid(view.pictures.shape[2]).rows,
+            high=self.backbone.patch[0],
+        )
 
 
 def contrast(

@@ -1,12 +1,14 @@
 """AST: grid, lengths, hiding, against an independent transformer."""
 
 import resource
+from functools import partial
 
 import pytest
 import torch
 
 from sslaudio.backbones import ast
 from sslaudio.backbones.base import Grid
+from sslaudio.backbones.blocks import attend
 from sslaudio.backbones.encoder import Encoder, cut
 from sslaudio.backbones.pooling import pool, slice_weights
 from sslaudio.features.logmel import Config as Features
@@ -67,7 +69,9 @@ def test_embedding_patches_equals_the_convolution():
     assert torch.allclose(embedded, expected, atol=1e-4)
 
 
-def test_blocks_equal_torchs_own_transformer():
+def test_blocks_equal_timms():
+    from timm.models.vision_transformer import Block
+
     backbone = model()
     mel, frames = pictures(96, 96)
     start = []
@@ -77,27 +81,24 @@ def test_blocks_equal_torchs_own_transformer():
 
     hidden = start[0]
     for block in backbone.blocks:
-        layer = torch.nn.TransformerEncoderLayer(
-            128, 4, 512, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True
-        ).eval()
-        layer.load_state_dict(
-            {
-                "self_attn.in_proj_weight": block.attn.qkv.weight,
-                "self_attn.in_proj_bias": block.attn.qkv.bias,
-                "self_attn.out_proj.weight": block.attn.proj.weight,
-                "self_attn.out_proj.bias": block.attn.proj.bias,
-                "linear1.weight": block.mlp.fc1.weight,
-                "linear1.bias": block.mlp.fc1.bias,
-                "linear2.weight": block.mlp.fc2.weight,
-                "linear2.bias": block.mlp.fc2.bias,
-                "norm1.weight": block.norm1.weight,
-                "norm1.bias": block.norm1.bias,
-                "norm2.weight": block.norm2.weight,
-                "norm2.bias": block.norm2.bias,
-            }
-        )
-        hidden = layer(hidden)
+        peer = Block(128, 4, 4.0, qkv_bias=True, norm_layer=partial(torch.nn.LayerNorm, eps=1e-6))
+        peer.load_state_dict(block.state_dict())  # the same names, too
+        hidden = peer.eval()(hidden)
     assert torch.allclose(tokens.patches, backbone.norm(hidden)[:, 2:], atol=1e-3)
+
+
+def test_written_out_attention_equals_the_fused_kernel():
+    shape = (3, 4, 20, 16)
+    query, key, value = (
+        torch.randn(shape, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+        for seed in range(3)
+    )
+    attended = (torch.arange(20) < torch.tensor([20, 7, 1])[:, None])[:, None, None]
+
+    ours = attend(query, key, value, attended)
+    fused = torch.nn.functional.scaled_dot_product_attention(query, key, value, attended)
+
+    assert torch.allclose(ours, fused, atol=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [(96, 50, 20, 3), (300, 96, 140)])
