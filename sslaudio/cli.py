@@ -72,6 +72,9 @@ def run_entry(name: str, words: Sequence[str]) -> int:
         if not verb.takes_leaves:
             return int(entry.main(parser.parse_args(list(words))))
         return int(entry.main(*parser.parse_known_args(list(words))))
+    except BrokenPipeError:  # whoever read our output has had enough
+        sys.stderr.close()
+        return 0
     except (ValueError, OSError) as error:
         if os.environ.get("SSLAUDIO_TRACEBACK"):
             raise
