@@ -151,11 +151,11 @@ def run_all(data: Path, only: str, minutes: float) -> int:
             print(f"{cell.name}: {cell.needs} is not there; run without --only")
             continue
         print(f"== {cell.name}", flush=True)
-        started = time.perf_counter()
+        started, commit = time.perf_counter(), _commit()
         if _call(cell.command):
             status = 1
             continue
-        _write(cell, time.perf_counter() - started, data)
+        _write(cell, commit, time.perf_counter() - started, data)
     return status
 
 
@@ -165,11 +165,14 @@ def _call(command: Sequence[str]) -> int:
     return subprocess.run([str(program), *command[1:]], cwd=ROOT, check=False).returncode
 
 
-def _write(cell: Cell, seconds: float, data: Path) -> None:
-    commit = subprocess.run(
+def _commit() -> str:
+    return subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
+
+
+def _write(cell: Cell, commit: str, seconds: float, data: Path) -> None:
     line: dict[str, Any] = {
         "cell": cell.name,
         "command": " ".join(cell.command).replace(str(data), "DATA"),
