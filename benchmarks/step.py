@@ -4,9 +4,10 @@
 
 Stages: decode (FLAC to samples, whole clips), crop (as the stream reads: seek, check and decode
 what is kept), features, augment, forward, backward, optimiser. The loader alone, with a worker a
-core, must feed at least five times what the model eats with all cores. Beside ours, in the same run: a bare soundfile loop over the same
-bytes, torchaudio's Kaldi front end clip by clip, the fused attention kernel. ``ratio`` above 1
-means that ours is better. Without ``--shards``: the synthetic ones, made if absent.
+core, must feed at least five times what the model eats with all cores. Beside ours, in the same
+run: a bare soundfile loop over the same bytes, torchaudio's Kaldi front end clip by clip, the fused
+attention kernel. ``ratio`` above 1 means that ours is better. Without ``--shards``: the synthetic
+ones, made if absent.
 """
 
 import argparse
