@@ -219,3 +219,36 @@ def test_the_launcher_runs_the_entry_from_a_bare_checkout(shards, tmp_path):
 
     assert result.returncode == 0, result.stderr
     assert (out / "model.safetensors").is_file()
+
+
+def test_init_starts_from_weights_and_statistics_of_a_run(pretrained, shards, tmp_path):
+    out = tmp_path / "started"
+    done("pretrain", "--config", "demo", "--data.shards", shards, "--init", pretrained, "--out",
+         out, "--training.steps", "0", "--training.seed", "5")  # fmt: skip
+
+    before, after = (load_file(run / "model.safetensors") for run in (pretrained, out))
+    configs = [json.loads((run / "config.json").read_text()) for run in (pretrained, out)]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert configs[0]["features"] == configs[1]["features"]
+    assert configs[1]["provenance"]["init"] == str(pretrained)
+
+
+def test_a_run_without_a_checkpoint_goes_on_with_its_own_recipe(shards, tmp_path):
+    out = tmp_path / "early"
+    done("pretrain", "--config", "demo", "--data.shards", shards, "--out", out, *SMALL,
+         "--objective.mask_share", "0.4")  # fmt: skip
+    for step in (out / "checkpoints").iterdir():
+        for file in step.iterdir():
+            file.unlink()
+        step.rmdir()
+
+    done("pretrain", "--out", out, "--resume", "auto")
+
+    assert "mask_share: 0.4" in (out / "recipe.yaml").read_text()
+
+
+def test_a_checkpoint_that_is_not_there_is_told(pretrained, sounds, tmp_path):
+    for wrong in (pretrained / "checkpoints" / "step-00000999", pretrained / "no" / "such"):
+        result = call("embed", "--checkpoint", wrong, "--out", tmp_path / "e.npz", sounds)
+
+        assert result.returncode == 2 and "does not exist" in result.stderr
