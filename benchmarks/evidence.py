@@ -122,7 +122,7 @@ def _beside(data: Path, run: str) -> Iterator[Cell]:
 def _full(data: Path, run: str) -> Iterator[Cell]:
     for task in TASKS:
         out = RUNS / f"full-{run}-{task}"
-        recipe = f"configs/finetune/real_micro_{task}.yaml"
+        recipe = "configs/finetune/real_micro.yaml"
         checkpoint = ["--checkpoint", str(RUNS / run), "--config", recipe]
         verb = ["sslaudio", "finetune", "--protocol", "full", *checkpoint]
         one = ["--task.folds", "jackson"] if task == "digits" else []

@@ -1,7 +1,9 @@
 """What tests share: real sound where it is there, small shards, shapes checked at run time."""
 
+import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -15,6 +17,11 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+# The same examples in every run of continuous integration; new ones at a desk.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("desk", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 

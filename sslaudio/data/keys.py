@@ -27,7 +27,8 @@ def keys_of(sources: Sequence[str]) -> list[str]:
 
 
 def _plain(source: str) -> str:
-    stem = str(PurePosixPath(source).with_suffix(""))
+    path = PurePosixPath(source)
+    stem = str(path.with_suffix("")) if path.name else source
     folded = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     key = re.sub(r"[^A-Za-z0-9_-]", "_", folded)
     return key if len(key) <= _LONGEST else _hashed(key, source)
