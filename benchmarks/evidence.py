@@ -164,7 +164,7 @@ def run_all(data: Path, only: str, minutes: float) -> int:
 
 
 def _is_done(cell: Cell, data: Path) -> bool:
-    """Whether a cell has its line; weights that an open cell needs are remade where they are gone."""
+    """Whether a cell has its line; weights that are gone and still needed are remade."""
     lines = finished()
     if cell.name not in lines or (ROOT / cell.out / "config.json").is_file():
         return cell.name in lines
