@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 def load(run: str | Path) -> "Encoder":
     """The encoder of a RUN or of one of its checkpoints, in eval mode.
 
-    Its call takes waveforms [clips, samples] in [-1, 1], their lengths in samples, and their rate
-    to be checked; it gives embeddings [clips, dim].
+    Its call takes waveforms [clips, samples] in [-1, 1], their rate in Hz (another than the model's
+    is resampled) and their lengths in samples; it gives embeddings [clips, dim].
     """
     from sslaudio.recipe import load_encoder
 

@@ -13,7 +13,7 @@ import torch
 
 from sslaudio.data import progress
 from sslaudio.data.processes import cores
-from sslaudio.downstream.embed import audio_files, embed_files, write_npz
+from sslaudio.downstream.embed import audio_files, embed_files, telling, write_npz
 from sslaudio.recipe import load_encoder
 from sslaudio.training.report import say, speak
 
@@ -35,14 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
     encoder = load_encoder(arguments.checkpoint).to(device)
     files = audio_files(arguments.paths)
     with progress.shown("embedding", len(files)) as advance:
-        done = 0
-
-        def tell(now: int, _: int) -> None:
-            nonlocal done
-            advance(now - done)
-            done = now
-
-        embedded = embed_files(encoder, files, progress=tell)
+        embedded = embed_files(encoder, files, progress=telling(advance))
     for path, reason in embedded.failures:
         say(f"cannot read {path}: {reason}")
     if embedded.keys:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
+from sslaudio.adapters.base import Adapter
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import progress
 from sslaudio.data.corpora.base import corpus_root
@@ -124,7 +125,7 @@ def _fold(
     encoder, config = _encoder(recipe, config, task, fold, run)
     adapter = recipe.adapter.build()
     if adapter.learns:
-        fitted = _learn(recipe, encoder, task, fold, out)
+        fitted = _learn(recipe, adapter, encoder, task, fold, out)
         validation, test, trainable = fitted.validation, fitted.test, fitted.trainable
         weights = head_weights(fitted.classifier)
     else:
@@ -193,19 +194,18 @@ def _statistics(recipe: recipes.Finetune, examples: Sequence[Example]) -> Statis
 def _embedded(encoder: Encoder, fold: Fold, part: str) -> probes.Part:
     examples = fold.parts()[part]
     with progress.shown(f"{fold.name}, {part}", len(examples)) as advance:
-        done = 0
-
-        def tell(now: int, _: int) -> None:
-            nonlocal done
-            advance(now - done)
-            done = now
-
-        embeddings = embed.embed_examples(encoder, examples, progress=tell)
+        told = embed.telling(advance)
+        embeddings = embed.embed_examples(encoder, examples, progress=told)
     return probes.Part(embeddings, np.array([example.target for example in examples]))
 
 
 def _learn(
-    recipe: recipes.Finetune, encoder: Encoder, task: Task, fold: Fold, out: Path
+    recipe: recipes.Finetune,
+    adapter: Adapter,
+    encoder: Encoder,
+    task: Task,
+    fold: Fold,
+    out: Path,
 ) -> supervised.Fitted:
     epochs = recipe.training.epochs
     report = Report(out, epochs, 0, aloud=os.environ.get("RANK", "0") == "0", unit="epoch")
@@ -222,7 +222,7 @@ def _learn(
             encoder,
             fold,
             len(task.classes),
-            recipe.adapter.build(),
+            adapter,
             augments,
             recipe.training,
             told,

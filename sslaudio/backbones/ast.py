@@ -99,6 +99,10 @@ class AST(nn.Module):
         """Columns of the grid that hold sound, for clips of so many frames."""
         return self.cutter.columns(frames)
 
+    def whole_columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
+        """Columns of the grid that hold no padding, for clips of so many frames."""
+        return self.cutter.whole(frames)
+
     def patchify(
         self, pictures: Float[Tensor, "clips bins frames"]
     ) -> Float[Tensor, "clips patches values"]:

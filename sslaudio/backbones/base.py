@@ -56,6 +56,10 @@ class Backbone(Protocol):
         """Columns of the grid that hold sound, for clips of so many frames."""
         ...
 
+    def whole_columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
+        """Columns of the grid that hold no padding, for clips of so many frames."""
+        ...
+
     def __call__(
         self,
         pictures: Float[Tensor, "clips bins frames"],

@@ -24,7 +24,9 @@ from torch import nn
 
 from sslaudio.data.corpora.base import sound_files
 from sslaudio.data.decode import DecodeError, decode
+from sslaudio.data.progress import Advance
 from sslaudio.tasks.base import Example
+from sslaudio.training.checkpoint import replacing
 
 WINDOW_BATCHES = 16
 """Batches' worth of decoded clips that are sorted by length together."""
@@ -120,10 +122,20 @@ def audio_files(paths: Sequence[str | Path]) -> list[Path]:
 def write_npz(path: Path, embedded: Embedded) -> None:
     """Write ``keys`` (fixed-width unicode) and ``embeddings`` (float32), whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         np.savez(file, keys=np.array(embedded.keys, np.str_), embeddings=embedded.embeddings)
-    temporary.replace(path)
+
+
+def telling(advance: Advance) -> Progress:
+    """The callback that moves a display of :mod:`sslaudio.data.progress` along."""
+    before = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal before
+        advance(done - before)
+        before = done
+
+    return tell
 
 
 def _embed(

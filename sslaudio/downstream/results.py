@@ -6,12 +6,13 @@ Out: a JSON list, and a table of task x protocol x checkpoint for people.
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from sslaudio.training.checkpoint import write_text
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,7 @@ def write(path: Path, records: Sequence[Record]) -> None:
     """Replace ``path`` by the JSON list of ``records`` in one step: never half a file."""
     text = json.dumps([asdict(record) for record in records], indent=2, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, text)
 
 
 def read(path: Path) -> list[Record]:

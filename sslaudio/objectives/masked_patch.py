@@ -149,8 +149,7 @@ class MaskedPatch(nn.Module):
         place = torch.arange(grid.columns, device=patches.device).repeat(grid.rows)
         sound = place < columns[:, None]
         # The last column of a clip may be part padding: hidden like any other, but not asked for.
-        wide, step = self.backbone.patch[1], self.backbone.stride[1]
-        whole = place < (view.frames - wide).div(step, rounding_mode="floor")[:, None] + 1
+        whole = place < self.backbone.whole_columns(view.frames)[:, None]
         std, mean = std_mean(patches)
         can_be_asked = whole & (std[..., 0] >= self.config.flat_std)
         config = self.config

@@ -29,7 +29,7 @@ OPTIMISER = "optimiser.safetensors"
 def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     """Write weights and the ``config.json`` that tells how to build and feed the model."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _replacing(folder / WEIGHTS) as path:
+    with replacing(folder / WEIGHTS) as path:
         _save(weights, path)
     write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
@@ -213,12 +213,13 @@ def held(run: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file's text in one step."""
-    with _replacing(path) as draft:
+    with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to; it is flushed and takes its place when all went well."""
     draft = path.with_name(f".{path.name}.partial")
     yield draft
     _flush(draft)
