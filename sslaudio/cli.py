@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
+from sslaudio.training.memory import reuse_freed_memory
+
 
 class Verb(NamedTuple):
     """An entry of the command line."""
@@ -64,6 +66,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def run_entry(name: str, words: Sequence[str]) -> int:
     """Run one verb; bad input gives one line on standard error and 2."""
     verb = VERBS[name]
+    reuse_freed_memory()
     try:
         entry = importlib.import_module(verb.module)
         parser = OneLineParser(prog=f"sslaudio {name}", description=verb.help, allow_abbrev=False)
