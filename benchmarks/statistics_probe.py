@@ -79,20 +79,16 @@ def main() -> int:
         began = time.perf_counter()
         found, width = run_fold(recipe, len(task.classes), fold, arguments.checkpoint)
         records.append(
-            results.Record(
-                task=task.name,
+            results.record(
+                task,
+                fold,
                 protocol="statistics+linear" if arguments.checkpoint else "statistics",
-                metric=task.metric,
-                split_rule=task.split_rule,
-                fold=fold.name,
                 seed=recipe.training.seed,
                 validation=found.validation,
                 test=found.test,
-                clips=fold.clips(),
-                checkpoint=str(arguments.checkpoint) if arguments.checkpoint else None,
+                checkpoint=arguments.checkpoint,
                 trainable=len(task.classes) * (width + 1),
-                seconds=round(time.perf_counter() - began, 1),
-                notes=task.notes,
+                seconds=time.perf_counter() - began,
             )
         )
     results.write(arguments.out / "results.json", records)

@@ -8,7 +8,6 @@ test is scored once. Every fold of the task is run; the saved model is the last 
 """
 
 import argparse
-import os
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -32,7 +31,7 @@ from sslaudio.features.logmel import FrontEnd
 from sslaudio.features.stats import Statistics, measure
 from sslaudio.tasks.base import Example, Fold, Task
 from sslaudio.training import checkpoint
-from sslaudio.training.report import Report, say, speak
+from sslaudio.training.report import Report, is_first_process, say, speak
 
 CORPORA = {"speechcommands": "speech_commands"}
 """Task to corpus where the two differ in name."""
@@ -138,20 +137,16 @@ def _fold(
     weights |= {f"backbone.{key}": value for key, value in encoder.backbone.state_dict().items()}
     extra = {"classes": list(task.classes), "task": configs.plain(recipe.task), "fold": fold.name}
     checkpoint.save_weights(out, weights, {**config, **extra})
-    return results.Record(
-        task=task.name,
+    return results.record(
+        task,
+        fold,
         protocol=recipe.adapter.name,
-        metric=task.metric,
-        split_rule=task.split_rule,
-        fold=fold.name,
         seed=recipe.training.seed,
         validation=validation,
         test=test,
-        clips=fold.clips(),
-        checkpoint=str(run) if run else None,
+        checkpoint=run,
         trainable=trainable,
-        seconds=round(time.perf_counter() - started, 1),
-        notes=task.notes,
+        seconds=time.perf_counter() - started,
     )
 
 
@@ -208,7 +203,7 @@ def _learn(
     out: Path,
 ) -> supervised.Fitted:
     epochs = recipe.training.epochs
-    report = Report(out, epochs, 0, aloud=os.environ.get("RANK", "0") == "0", unit="epoch")
+    report = Report(out, epochs, 0, aloud=is_first_process(), unit="epoch")
     began = time.perf_counter()
 
     def told(epoch: int, scalars: dict[str, float]) -> None:

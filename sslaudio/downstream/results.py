@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sslaudio.tasks.base import Fold, Task
 from sslaudio.training.checkpoint import write_text
 
 
@@ -71,6 +72,36 @@ class Summary:
     """Mean over folds and seeds."""
     test_deviation: float
     """Sample deviation over folds and seeds; NaN for a single record."""
+
+
+def record(
+    task: Task,
+    fold: Fold,
+    *,
+    protocol: str,
+    seed: int,
+    validation: float,
+    test: float,
+    checkpoint: Path | None,
+    trainable: int,
+    seconds: float,
+) -> Record:
+    """What ``protocol`` scored on ``fold``; the task tells the rest. See :class:`Record`."""
+    return Record(
+        task=task.name,
+        protocol=protocol,
+        metric=task.metric,
+        split_rule=task.split_rule,
+        fold=fold.name,
+        seed=seed,
+        validation=validation,
+        test=test,
+        clips=fold.clips(),
+        checkpoint=str(checkpoint) if checkpoint else None,
+        trainable=trainable,
+        seconds=round(seconds, 1),
+        notes=task.notes,
+    )
 
 
 def write(path: Path, records: Sequence[Record]) -> None:

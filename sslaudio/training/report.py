@@ -27,12 +27,16 @@ def say(text: str) -> None:
     LOG.info(text)
 
 
+def is_first_process() -> bool:
+    """Whether this is the only process, or the one of several that reports."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def speak() -> None:
     """Send the project's lines to standard error, on the first of several processes only."""
-    aloud = os.environ.get("RANK", "0") == "0"
     LOG.handlers.clear()
     LOG.propagate = False
-    LOG.setLevel(logging.INFO if aloud else logging.CRITICAL)
+    LOG.setLevel(logging.INFO if is_first_process() else logging.CRITICAL)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     LOG.addHandler(handler)
