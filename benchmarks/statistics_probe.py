@@ -49,7 +49,7 @@ def run_fold(
         vectors = statistics(examples)
         if encoder is not None:
             vectors = np.concatenate([vectors, embed.embed_examples(encoder, examples)], axis=1)
-        parts.append(probe.Part(vectors, np.array([example.target for example in examples])))
+        parts.append(probe.part_of(vectors, examples))
     train, validation, test = parts
     return probe.fit(train, validation, test, classes, recipe.probe), vectors.shape[1]
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -191,7 +190,7 @@ def _embedded(encoder: Encoder, fold: Fold, part: str) -> probes.Part:
     with progress.shown(f"{fold.name}, {part}", len(examples)) as advance:
         told = embed.telling(advance)
         embeddings = embed.embed_examples(encoder, examples, progress=told)
-    return probes.Part(embeddings, np.array([example.target for example in examples]))
+    return probes.part_of(embeddings, examples)
 
 
 def _learn(

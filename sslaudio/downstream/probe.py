@@ -7,6 +7,7 @@ The encoder is long gone when this runs: no gradient, no training mode, no stati
 test clips can reach it.
 """
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,13 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import nn
 
 from sslaudio.downstream.metrics import accuracy
+from sslaudio.tasks.base import Example
 
 CONSTANT = 1e-6
 """A feature whose deviation is below this share of its mean is float32 rounding, not a feature."""
@@ -36,7 +38,7 @@ class Config:
     L-BFGS in float64 on features standardised on train. Convex: no seed, no learning rate.
     """
 
-    strengths: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)
+    strengths: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)
     """Penalties to try: the loss is mean cross-entropy + strength / 2 * sum of squared weights."""
     refit: bool = True
     """Fit again on train and validation at the chosen strength; off scores the train-only line."""
@@ -67,6 +69,22 @@ class Part:
     """One row a clip."""
     targets: Int[np.ndarray, "clips"]
     """Index of each clip's class."""
+    speakers: tuple[str | None, ...] = ()
+    """Who speaks in each clip; None, or nothing at all, where the corpus does not tell."""
+
+    def only(self, kept: Bool[np.ndarray, "clips"]) -> "Part":
+        """The clips that are ``kept``."""
+        speakers = tuple(itertools.compress(self.speakers, kept))
+        return Part(self.embeddings[kept], self.targets[kept], speakers)
+
+
+def part_of(embeddings: Float[np.ndarray, "clips dim"], examples: Sequence[Example]) -> Part:
+    """The part that these examples make with their embeddings."""
+    return Part(
+        embeddings,
+        np.array([example.target for example in examples]),
+        tuple(example.speaker for example in examples),
+    )
 
 
 @dataclass(frozen=True)
@@ -74,13 +92,13 @@ class ProbeResult:
     """The best line on validation, and its score on test."""
 
     validation: float
-    """Accuracy on validation of the line fitted on train alone, from 0 to 1."""
+    """Accuracy on validation of lines fitted on train alone, from 0 to 1."""
     test: float
     """Accuracy on test, from 0 to 1."""
     strength: float
     """The penalty chosen on validation."""
     validation_predictions: Int[np.ndarray, "clips"]
-    """Predicted class of each validation clip, by the line fitted on train alone."""
+    """Predicted class of each validation clip, by a line fitted on train alone."""
     test_predictions: Int[np.ndarray, "clips"]
     """Predicted class of each test clip."""
     weights: Float[np.ndarray, "classes dim"]
@@ -102,7 +120,6 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class _Line:
-    strength: float
     weights: np.ndarray
     bias: np.ndarray
     converged: bool
@@ -115,6 +132,11 @@ def fit(
     train: Part, validation: Part, test: Part, classes: int, config: Config | None = None
 ) -> ProbeResult:
     """Fit on train, choose the strength on validation, score once on test.
+
+    Validation is to ask what test asks. Where test leaves speakers out whom train holds, but
+    validation does not, each validation clip is judged by a line from the other speakers' training
+    clips: judged by lines that know its speaker, nearly every strength is right, and the weakest,
+    which learns the speakers by heart, would win.
 
     Among strengths that validate alike the stronger wins. The line that is scored on test is
     fitted on train and validation at that strength (``config.refit``): where a whole fold
@@ -136,16 +158,16 @@ def fit(
         )
     config = config or Config()
     with threadpool_limits(1):  # the products are small: more threads only wait for each other
-        chosen, score = _choose(train, validation, classes, config)
-        final = chosen
-        if config.refit:
-            (final,) = _path(_joined(train, validation), classes, config, (chosen.strength,))
+        strength, judged = _choose(train, validation, test, classes, config)
+        (final,) = _path(
+            _joined(train, validation) if config.refit else train, classes, config, (strength,)
+        )
     predictions = final.predictions(test)
     return ProbeResult(
-        validation=score,
+        validation=accuracy(validation.targets, judged),
         test=accuracy(test.targets, predictions),
-        strength=chosen.strength,
-        validation_predictions=chosen.predictions(validation),
+        strength=strength,
+        validation_predictions=judged,
         test_predictions=predictions,
         weights=final.weights,
         bias=final.bias,
@@ -153,21 +175,45 @@ def fit(
     )
 
 
-def _choose(train: Part, validation: Part, classes: int, config: Config) -> tuple[_Line, float]:
-    """The line that validates best and its score; the strongest of equals."""
-    best, best_score = None, -1.0
-    for line in _path(train, classes, config, config.strengths):
-        score = accuracy(validation.targets, line.predictions(validation))
-        if score > best_score:
-            best, best_score = line, score
-    assert best is not None
-    return best, best_score
+def _rounds(
+    train: Part, validation: Part, test: Part
+) -> Iterator[tuple[Part, Bool[np.ndarray, "clips"]]]:
+    """Training clips, and which validation clips the line fitted on them judges."""
+    trained, judged, scored = (_speakers(part) for part in (train, validation, test))
+    strangers = None not in trained and None not in scored and not set(trained) & set(scored)
+    rest = np.ones(len(judged), dtype=bool)
+    for name in sorted(set(trained) & set(judged)) if strangers else ():
+        others = train.only(trained != name)
+        if len(np.unique(others.targets)) > 1:
+            rest &= judged != name
+            yield others, judged == name
+    if rest.any():
+        yield train, rest
+
+
+def _speakers(part: Part) -> np.ndarray:
+    return np.array(part.speakers or [None] * len(part.targets), dtype=object)
+
+
+def _choose(
+    train: Part, validation: Part, test: Part, classes: int, config: Config
+) -> tuple[float, Int[np.ndarray, "clips"]]:
+    """The strength that validates best, the strongest of equals, and what it predicts there."""
+    strengths = sorted(set(config.strengths), reverse=True)
+    predictions = np.zeros((len(strengths), len(validation.targets)), dtype=np.int64)
+    for heard, judged in _rounds(train, validation, test):
+        for row, line in enumerate(_path(heard, classes, config, strengths)):
+            predictions[row, judged] = line.predictions(validation.only(judged))
+    scores = [accuracy(validation.targets, row) for row in predictions]
+    best = int(np.argmax(scores))
+    return strengths[best], predictions[best]
 
 
 def _joined(one: Part, other: Part) -> Part:
     return Part(
         np.concatenate([one.embeddings, other.embeddings]),
         np.concatenate([one.targets, other.targets]),
+        one.speakers + other.speakers,
     )
 
 
@@ -190,7 +236,7 @@ def _path(train: Part, classes: int, config: Config, strengths: Sequence[float])
         weights, bias = _all_classes(model, classes)
         weights = weights * scale
         finished = int(np.max(model.n_iter_)) < config.max_iterations
-        yield _Line(strength, weights, bias - weights @ mean, finished)
+        yield _Line(weights, bias - weights @ mean, finished)
 
 
 def _all_classes(model: LogisticRegression, classes: int) -> tuple[np.ndarray, np.ndarray]:

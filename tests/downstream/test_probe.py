@@ -162,3 +162,60 @@ def test_a_penalty_must_be_above_zero(strengths):
 def test_a_tolerance_must_be_above_zero(tolerance):
     with pytest.raises(ValueError, match=r"probe\.tolerance is .*above 0"):
         Config(tolerance=tolerance)
+
+
+def told_by_heart(clips: int, seed: int, speakers: str) -> Part:
+    """Two classes: a weak feature that holds for everyone, and strong ones that hold for one.
+
+    Each speaker has two features of their own that tell the class without error; a stranger's
+    are theirs alone, and pure noise to a line that leans on the others'.
+    """
+    generator = np.random.default_rng(seed)
+    targets = np.arange(clips) % 2
+    who = [speakers[index // 2 % len(speakers)] for index in range(clips)]
+    sign = 2 * targets - 1
+    features = generator.normal(size=(clips, 9))
+    features[:, 0] += 0.8 * sign
+    for row, name in enumerate(who):
+        features[row, 1 + "abcdefgh".index(name)] += 6 * sign[row]
+    return Part(features.astype(np.float32), targets, tuple(who))
+
+
+def test_validation_asks_for_strangers_where_test_does():
+    train, validation = told_by_heart(240, 0, "abcd"), told_by_heart(80, 1, "abcd")
+    strangers, known = told_by_heart(80, 2, "gh"), told_by_heart(80, 2, "abcd")
+    config = Config(strengths=(1e-3,), refit=False)
+
+    for test, heard in ((strangers, False), (known, True)):
+        result = fit(train, validation, test, 2, config)
+        by_hand = np.zeros(80, dtype=int)
+        for name in "abcd":
+            theirs = np.array(validation.speakers) == name
+            others = train.only(np.array(train.speakers) != name)
+            line = fit(train if heard else others, validation.only(theirs), known, 2, config)
+            by_hand[theirs] = line.validation_predictions
+        assert (result.validation_predictions == by_hand).all()
+        assert (result.validation > 0.95) == heard
+
+
+def test_without_speakers_one_line_judges_all_of_validation():
+    train, validation, test = (told_by_heart(80, seed, "ab") for seed in range(3))
+    named = replace(test, speakers=("c",) * 80)
+    config = Config(strengths=(1e-3,), refit=False)
+
+    unnamed = [replace(part, speakers=()) for part in (train, validation, test)]
+    half = replace(train, speakers=(None, *train.speakers[1:]))
+
+    plain = fit(*unnamed, 2, config).validation
+    assert fit(half, validation, named, 2, config).validation == plain
+    assert fit(train, validation, test, 2, config).validation == plain
+    assert fit(train, validation, named, 2, config).validation < plain
+
+
+def test_a_speaker_who_alone_has_a_class_is_judged_by_a_line_that_knows_him():
+    train = told_by_heart(40, 0, "a")
+    test = told_by_heart(40, 2, "c")
+
+    result = fit(train, told_by_heart(40, 1, "a"), test, 2)
+
+    assert result.validation > 0.9
