@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from sslaudio.downstream.probe import Config, Part, fit
 
@@ -50,10 +51,20 @@ def test_the_line_is_sklearns_on_standardised_features():
     assert result.test == peer.score((test.embeddings - mean) / deviation, test.targets)
 
 
-def test_equal_validation_chooses_the_stronger_penalty():
-    config = Config(strengths=(0.001, 1.0, 0.1))
+def test_cross_entropy_on_validation_chooses_the_penalty():
+    train, validation, test = (blobs(90, seed, noise=2) for seed in range(3))
+    strengths = (0.001, 1.0, 0.1, 0.01)
+    mean, deviation = train.embeddings.mean(0), train.embeddings.std(0)
+    losses = []
+    for strength in strengths:
+        peer = LogisticRegression(C=1 / (strength * 90), max_iter=1_000)
+        peer.fit((train.embeddings - mean) / deviation, train.targets)
+        told = peer.predict_proba((validation.embeddings - mean) / deviation)
+        losses.append(log_loss(validation.targets, told))
 
-    assert fit(blobs(60, 0), blobs(30, 1), blobs(30, 2), 3, config).strength == 1.0
+    result = fit(train, validation, test, 3, Config(strengths=strengths))
+
+    assert result.strength == strengths[int(np.argmin(losses))] == 0.1
 
 
 def test_test_clips_choose_nothing():
