@@ -95,7 +95,7 @@ class Fitted:
     test: float
     """Accuracy of the same epoch on test, looked at once."""
     epoch: int
-    """The chosen epoch, from 1."""
+    """The chosen epoch, from 1: the last of those that validate best."""
     classifier: Classifier
     """In the state of that epoch, in eval mode."""
     trainable: int
@@ -145,7 +145,7 @@ def fit(
         score = _score(classifier, fold.validation, config)
         if progress:
             progress(epoch, {"loss": float(np.mean(losses)), "validation": score})
-        if score > best:
+        if score >= best:  # of equals the later, at a lower rate
             best, best_epoch = score, epoch
             best_state = copy.deepcopy(classifier.state_dict())
     classifier.load_state_dict(best_state)
