@@ -258,11 +258,17 @@ def _row(name: str, ours: float, peer: float, goal: float | None) -> dict[str, A
 
 
 def _cells(columns: list[list[Any]]) -> Iterator[str]:
+    """A row's scores by task and their mean; the spread is that of seeds, or of one run's folds."""
     scores = [[score(line) for line in column] for column in columns]
     means = [statistics.fmean(row) for row in zip(*scores, strict=True)]
-    for values in [*scores, means]:
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        yield f"{statistics.fmean(values):.1f}{spread}"
+    for column, values in zip(columns, scores, strict=True):
+        several = values if len(values) > 1 else [100 * r["test"] for r in column[0]["records"]]
+        yield _spread(statistics.fmean(values), several)
+    yield _spread(statistics.fmean(means), means)
+
+
+def _spread(mean: float, several: Sequence[float]) -> str:
+    return f"{mean:.1f}" + (f" ± {statistics.stdev(several):.1f}" if len(several) > 1 else "")
 
 
 def _control(lines: dict[str, dict[str, Any]]) -> list[str]:
@@ -305,7 +311,7 @@ def _curve(lines: dict[str, dict[str, Any]]) -> None:
                 points.append((int(words[1].split("-")[-1]) * each, score(line)))
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=task)
         axes.axhline(score(lines[f"statistics none {task}"]), lw=0.8, ls=":", color="grey")
-    axes.set(xlabel="minutes of pretraining, 2 cores", ylabel="linear probe, test accuracy (%)")
+    axes.set(xlabel="minutes of pretraining on one core", ylabel="linear probe, test accuracy (%)")
     axes.legend()
     axes.grid(alpha=0.3)
     figure.tight_layout()
