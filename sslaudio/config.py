@@ -60,6 +60,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"there is no recipe {path}; give an existing YAML file with --config")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}); save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
     if content is None:
@@ -271,13 +273,22 @@ def _value(field: dataclasses.Field, value: Any, where: str) -> Any:
     if room:
         return plugin(room, value, where)
     if dataclasses.is_dataclass(field.type):
-        return build(typing.cast(type, field.type), value, where)
+        empty = value is None  # a section of which only the heading stands
+        return build(typing.cast(type, field.type), {} if empty else value, where)
     try:
         adapter = TypeAdapter(typing.cast(Any, field.type))
         return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "missing":  # of a tuple
+            first["msg"] = f"give {_pair_length(field.type)} values"
         raise ValueError(f"{where} is {value!r}: {first['msg']}") from error
+
+
+def _pair_length(type_: Any) -> int:
+    """How many values a tuple of fixed length takes, optional or not."""
+    kinds = typing.get_args(type_) if typing.get_origin(type_) is not tuple else (type_,)
+    return max(len(typing.get_args(kind)) for kind in kinds)
 
 
 def plugin(room: str, given: Any, where: str) -> Plugin:
@@ -341,7 +352,7 @@ def _set(merged: dict[str, Any], schema: type, key: str, value: Any) -> None:
         (holder,) = _entries(field, merged)
         merged[top] = holder
     else:
-        holder = merged.setdefault(top, {})
+        holder = merged[top] = merged.get(top) or {}
     for step in path:
         holder = holder.setdefault(step, {})
     holder[leaf] = value

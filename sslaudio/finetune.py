@@ -4,7 +4,8 @@
 
 ``linear`` fits a line on frozen embeddings; ``full`` trains every weight. Without
 ``--checkpoint`` the weights of ``--backbone`` are random. Validation chooses epoch and strength;
-test is scored once. Every fold of the task is run; the saved model is the last fold's.
+test is scored once. Every fold of the task is run and its model kept; the run's own is that of the
+fold that validates best.
 """
 
 import argparse
@@ -58,14 +59,15 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     root = corpus_root(arguments.root, CORPORA.get(recipe.task.name, recipe.task.name))
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        task: Task = recipe.task.build(root)
-    for warning in warned:
-        say(f"warning: {warning.message}")
+        try:
+            task: Task = recipe.task.build(root)
+        finally:
+            for warning in warned:
+                say(f"warning: {warning.message}")
     stamp = time.strftime("%Y%m%d-%H%M%S")
     out = arguments.out or Path("runs") / f"{task.name}-{recipe.adapter.name}-{stamp}"
     checkpoint.check_out(out)
-    if (out / "results.json").is_file():
-        raise ValueError(f"{out} holds results already; give another --out")
+    _check_free(out)
     if task.notes:
         say(f"{task.name}: {'; '.join(task.notes)}")
     records: list[results.Record] = []
@@ -78,10 +80,27 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
                 f"{task.name} {fold.name}: validation {records[-1].validation:.1%}, "
                 f"test {records[-1].test:.1%}"
             )
+        if len(task.folds) > 1:
+            best = max(records, key=lambda record: record.validation)
+            checkpoint.copy_weights(out / f"fold-{best.fold}", out)
         results.write(out / "results.json", records)
     say(results.table(records))
-    say(f"done: {out}" + ("; a model a fold below it" if len(task.folds) > 1 else ""))
+    if len(task.folds) > 1:
+        say(f"the model in {out} is that of fold {best.fold}; every fold's is below it")
+    say(f"done: {out}")
     return 0
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a folder that holds results or another run; one cut short is begun again.
+
+    Raises:
+        ValueError: names the folder.
+    """
+    begun = out / "recipe.yaml"
+    other = begun.is_file() and "task" not in configs.read_yaml(begun)
+    if (out / "results.json").is_file() or (out / "checkpoints").exists() or other:
+        raise ValueError(f"--out {out} holds a run already; give another")
 
 
 def _recipe(

@@ -59,13 +59,13 @@ def load(room: str, name: str) -> ModuleType:
     known = names(room)
     if name in known:
         return importlib.import_module(f"{ROOMS[room]}.{name}")
-    if "." not in name:
+    if "." not in name or not all(part.isidentifier() for part in name.split(".")):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
             f"there is no {name!r} in {room}: {hint}there is {', '.join(known)}. "
-            f"To add one, write sslaudio/{_folder(room)}/{name}.py with Config and build, or give "
-            f"the dotted path of a module of yours"
+            f"To add one, write a file with Config and build into sslaudio/{_folder(room)}, or "
+            f"give the dotted path of a module of yours, such as my_lab.idea"
         )
     try:
         module = importlib.import_module(name)

@@ -79,7 +79,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     if not recipe.data.shards and Path(name).stem == "demo":
         recipe = _with_synthetic_shards(recipe, accelerator)
     if _is_run(run):
-        _check_unchanged(run, recipe)
+        _check_unchanged(run, recipe, resumed)
     with checkpoint.held(run) if accelerator.is_main_process else nullcontext():
         _train(recipe, run, resumed, accelerator, arguments.init)
     say(f"done: {run}\n  look:     tensorboard --logdir {run}")
@@ -105,6 +105,14 @@ def _train(
     config["provenance"] = _provenance(run, resumed, init)
     torch.manual_seed(training.seed)
     backbone = recipe.backbone.build(recipe.features.mel_bins, clip_frames)
+    grid = backbone.grid(clip_frames)
+    if grid.rows * grid.columns < 2:
+        raise ValueError(
+            f"data.clip_seconds {recipe.data.clip_seconds:g} makes pictures of "
+            f"{recipe.features.mel_bins} bins by {clip_frames} frames, one patch a clip, from "
+            f"which nothing is to be learned; make backbone.patch smaller or data.clip_seconds "
+            f"longer"
+        )
     if init is not None and resumed is None:
         recipes.fill_backbone(backbone, checkpoint.read_weights(init), f"--init {init}")
     objective = recipe.objective.build(backbone)
@@ -185,12 +193,18 @@ def _resumed(run: Path, resume: str | None) -> Path | None:
     return there[-1] if there else None
 
 
-def _check_unchanged(run: Path, recipe: recipes.Pretrain) -> None:
-    """A resumed run keeps all that its weights, order and rates hang on.
+def _check_unchanged(run: Path, recipe: recipes.Pretrain, resumed: Path | None) -> None:
+    """A resumed run keeps all that its weights, order and rates hang on, and does not go back.
 
     Raises:
-        ValueError: a setting differs; it is named.
+        ValueError: a setting differs, or the run has more steps than it is to have.
     """
+    taken = checkpoint.read_state(resumed)["step"] if resumed else 0
+    if taken > recipe.training.steps:
+        raise ValueError(
+            f"training.steps is {recipe.training.steps}, but {resumed} has taken {taken} already; "
+            f"set training.steps to {taken} or more"
+        )
     before, after = (
         dict(configs.flat(one)) for one in (recipes.read(run / "recipe.yaml", []), recipe)
     )

@@ -4,6 +4,7 @@ In:  a recipe (YAML and flags, see :mod:`sslaudio.config`) or a RUN on disk.
 Out: front end, backbone and encoder, and the ``config.json`` that lets others build them again.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +82,11 @@ def find(name: str, kind: str) -> Path:
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if path.stem in names and path.name in (path.stem, f"{path.stem}.yaml"):
         return folder / f"{path.stem}.yaml"
-    raise ValueError(f"there is no recipe {name}; give a YAML file or one of {', '.join(names)}")
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ValueError(
+        f"there is no recipe {name}; {hint}give a YAML file or one of {', '.join(names)}"
+    )
 
 
 def shipped(kind: str) -> Path:
@@ -107,7 +112,7 @@ def model_config(recipe: Any, clip_frames: int, statistics: Mapping[str, float])
         statistics: ``mean`` and ``std`` of the log-mels.
     """
     return {
-        "format": 1,
+        "format": checkpoint.FORMAT,
         "features": {**configs.plain(recipe.features), **statistics},
         "backbone": configs.plain(recipe.backbone),
         "clip_frames": clip_frames,

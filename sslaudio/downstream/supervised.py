@@ -121,7 +121,15 @@ def fit(
         augments: applied to training pictures only.
         config: rates and lengths.
         progress: told epoch and scalars after each epoch.
+
+    Raises:
+        ValueError: a batch is larger than the training part, or the loss is not finite.
     """
+    if config.batch > len(fold.train):
+        raise ValueError(
+            f"training.batch is {config.batch}, but fold {fold.name} has {len(fold.train)} "
+            f"training clips; set training.batch to at most that"
+        )
     torch.manual_seed(config.seed)
     adapter.adapt(encoder)
     device = next(encoder.parameters()).device

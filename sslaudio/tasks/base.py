@@ -225,7 +225,8 @@ def _check_fold(task: str, fold: Fold, class_count: int) -> None:
             held = ", ".join(f"{count} {name}" for name, count in fold.clips().items())
             raise ValueError(
                 f"task {task}, fold {fold.name}: the {part} part holds no clip ({held}); give "
-                f"--root a fuller copy of the corpus or choose another of task.folds or task.split"
+                f"--root a fuller copy of the corpus, its split lists among them, or choose "
+                f"otherwise in `sslaudio show task {task}`"
             )
     counts = Counter(example.key for examples in fold.parts().values() for example in examples)
     twice = [key for key, count in counts.items() if count > 1]

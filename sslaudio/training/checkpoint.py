@@ -24,6 +24,8 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 STATE = "state.json"
 OPTIMISER = "optimiser.safetensors"
+FORMAT = 1
+"""Of ``config.json``."""
 
 
 def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -32,6 +34,13 @@ def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[st
     with replacing(folder / WEIGHTS) as path:
         _save(weights, path)
     write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def copy_weights(source: Path, run: Path) -> None:
+    """Make the weights and ``config.json`` of ``source`` those of ``run``."""
+    for name in (WEIGHTS, CONFIG):
+        with replacing(run / name) as draft:
+            shutil.copyfile(source / name, draft)
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -45,9 +54,17 @@ def read_config(run: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}); copy the run again") from error
-    for key in ("features", "backbone", "clip_frames"):
-        if not isinstance(config, dict) or key not in config:
-            raise ValueError(f"{path} is no config of a run: it has no {key!r}; copy the run again")
+    kinds = {"features": dict, "backbone": dict, "clip_frames": int}
+    for key, kind in kinds.items():
+        if not isinstance(config, dict) or not isinstance(config.get(key), kind):
+            raise ValueError(
+                f"{path} is no config of a run: its {key} is no {kind.__name__}; copy the run again"
+            )
+    if config.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is of format {config.get('format')}, and this version reads {FORMAT}; use the "
+            f"version of sslaudio that wrote it"
+        )
     return config
 
 
@@ -73,6 +90,9 @@ def run_folder(run: Path) -> Path:
     holder = place.parent.parent
     if place.is_dir() and place.parent.name == "checkpoints" and (holder / CONFIG).is_file():
         return holder
+    folds = sorted(path.parent.name for path in run.glob(f"fold-*/{CONFIG}"))
+    if folds:
+        raise ValueError(f"{run} holds a model a fold: give one of {', '.join(folds)} in it")
     what = "is no run" if run.exists() else "does not exist"
     raise ValueError(
         f"{run} {what}: give a folder that `sslaudio pretrain --out` or `sslaudio finetune --out` "
@@ -139,9 +159,27 @@ def load_step(
                 key: _moment(value, key, name, parameter, checkpoint)
                 for key, value in found.items()
             }
-    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    assert isinstance(state, dict)
-    return state
+    return read_state(checkpoint)
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Plain state of a checkpoint: steps taken, position in the stream, the scaler's.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    path = checkpoint / STATE
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        whole = isinstance(state, dict) and {"step", "position"} <= set(state)
+        reason = "it lacks step or position"
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        whole, reason = False, str(error)
+    if not whole:
+        raise ValueError(
+            f"{path} is damaged ({reason}); delete {checkpoint} to resume from the one before"
+        )
+    return dict(state)
 
 
 def _moment(
@@ -165,8 +203,8 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     for name in sorted(set(wanted) ^ set(weights)):
         what = "lacks" if name in wanted else "has an unknown weight"
         raise ValueError(
-            f"{source} does not fit this model: it {what} {name!r}; the recipe's backbone and "
-            f"objective must be those it was trained with"
+            f"{source} does not fit this model: it {what} {name!r}; leave out what the recipe or "
+            f"flags say of backbone and objective (backbone.size, backbone.patch …) to take its own"
         )
     for name, value in weights.items():
         if value.shape != wanted[name].shape:
@@ -179,17 +217,15 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
 
 
 def check_out(run: Path) -> None:
-    """Make the folder of a run.
+    """Check that a run can be written to a folder, made later if absent.
 
     Raises:
-        ValueError: it is no folder, or may not be written.
+        ValueError: something else has that name, or it may not be written.
     """
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        writable = os.access(run, os.W_OK)
-    except OSError as error:
-        raise ValueError(f"cannot make the folder --out {run}: {error.strerror}") from error
-    if not writable:
+    there = next(place for place in (run, *run.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"cannot make the folder --out {run}: {there} is no folder")
+    if not os.access(there, os.W_OK):
         raise ValueError(f"--out {run} may not be written to; give a folder of your own")
 
 
@@ -200,6 +236,7 @@ def held(run: Path) -> Iterator[None]:
     Raises:
         ValueError: another process holds it.
     """
+    fresh = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("w") as lock:
         try:
@@ -208,7 +245,12 @@ def held(run: Path) -> Iterator[None]:
             raise ValueError(
                 f"another process is writing into {run}; wait for it, or give another --out"
             ) from error
-        yield
+        try:
+            yield
+        except ValueError:
+            if fresh and [path.name for path in run.iterdir()] == [".lock"]:
+                shutil.rmtree(run)  # what was refused leaves nothing behind
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -240,9 +282,13 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); delete {path.parent} to use an earlier checkpoint"
-        ) from error
+        in_checkpoint = path.parent.parent.name == "checkpoints"
+        cure = (
+            f"delete {path.parent} to use the one before"
+            if in_checkpoint
+            else f"copy it again, or give one of {path.parent / 'checkpoints'}"
+        )
+        raise ValueError(f"{path} is damaged ({error}); {cure}") from error
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:

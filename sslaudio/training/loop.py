@@ -152,22 +152,12 @@ class Loop:
             self.report.close()
 
     def _resume(self, resumed: Path, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
-        """Take up a checkpoint; gives its step and position.
-
-        Raises:
-            ValueError: it has more steps than the run is to have.
-        """
+        """Take up a checkpoint; gives its step and position."""
         state = load_step(resumed, self.objective, optimiser)
-        step, position = int(state["step"]), int(state["position"])
-        if step > self.config.steps:
-            raise ValueError(
-                f"training.steps is {self.config.steps}, but {resumed} has taken {step} already; "
-                f"set training.steps to {step} or more"
-            )
         scaler = self.accelerator.scaler
         if scaler is not None and state.get("scaler"):
             scaler.load_state_dict(state["scaler"])
-        return step, position
+        return int(state["step"]), int(state["position"])
 
     def save(self, step: int, position: int) -> None:
         """Write the model and a checkpoint of this step."""
