@@ -218,10 +218,10 @@ def table() -> None:
         ("linear, pretrained briefly, mean of three", [f"linear short-{s}" for s in SEEDS]),
         ("linear, pretrained by the whole recipe", ["linear long"]),
         ("statistics + random, mean of three", [f"statistics+linear random-{s}" for s in SEEDS]),
-        ("statistics + pretrained 15 minutes", ["statistics+linear short-0"]),
+        ("statistics + pretrained briefly", ["statistics+linear short-0"]),
         ("statistics + pretrained by the whole recipe", ["statistics+linear long"]),
         ("full, from random", ["full random-0"]),
-        ("full, from pretrained 15 minutes", ["full short-0"]),
+        ("full, from pretrained briefly", ["full short-0"]),
     ]
     for name, wanted in groups:
         if wanted is None:
@@ -246,10 +246,10 @@ def records() -> list[dict[str, Any]]:
     ours, start = (statistics.fmean(values) for values in zip(*scores.values(), strict=True))
     peer = max(start, KNOWN_START)
     rows = [
-        _row(f"linear probe, {task}: pretrained 15 minutes against random start (%)", *pair, None)
+        _row(f"linear probe, {task}: pretrained briefly against random start (%)", *pair, None)
         for task, pair in scores.items()
     ]
-    name = "linear probe, mean of three: pretrained 15 minutes against the better start (%)"
+    name = "linear probe, mean of three: pretrained briefly against the better start (%)"
     return [*rows, _row(name, ours, peer, (peer + LIFT) / peer)]
 
 
@@ -309,8 +309,8 @@ def _curve(lines: dict[str, dict[str, Any]]) -> None:
             words = name.split()
             if words[0] == "linear" and words[1].startswith("long@") and words[2] == task:
                 points.append((int(words[1].split("-")[-1]) * each, score(line)))
-        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=task)
-        axes.axhline(score(lines[f"statistics none {task}"]), lw=0.8, ls=":", color="grey")
+        (drawn,) = axes.plot(*zip(*sorted(points), strict=True), marker="o", label=task)
+        axes.axhline(score(lines[f"statistics none {task}"]), ls=":", color=drawn.get_color())
     axes.set(xlabel="minutes of pretraining on one core", ylabel="linear probe, test accuracy (%)")
     axes.legend()
     axes.grid(alpha=0.3)
