@@ -210,7 +210,10 @@ def score(line: dict[str, Any]) -> float:
 def table() -> None:
     """Write the tables into the page, between their marks, and draw the curve."""
     lines = finished()
-    rows = ["| | ten words | digits, unseen speakers | ESC-10 | mean |", "|---|---|---|---|---|"]
+    rows = [
+        "| | ten words | digits, unseen speakers (transductive) | ESC-10 (transductive) | mean |",
+        "|---|---|---|---|---|",
+    ]
     groups = [
         ("chance", None),
         ("no network: log-mel statistics", ["statistics none"]),

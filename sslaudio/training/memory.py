@@ -12,8 +12,8 @@ def reuse_freed_memory() -> None:
     """Keep freed memory for the next tensor instead of handing it back to the system.
 
     A training step allocates and frees the same few megabytes again and again; by default glibc
-    asks the kernel for each of them, which has to find and clear the pages: 9,000 page faults a
-    step of AST micro, 15 % of its time. Other C libraries are left as they are.
+    asks the kernel for each of them, which has to find and clear the pages every time: thousands of
+    page faults a step of AST micro. Other C libraries are left as they are.
 
     Source: mallopt(3).
     """
