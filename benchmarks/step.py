@@ -39,6 +39,7 @@ from sslaudio.data.stream import Stream
 from sslaudio.features.logmel import FrontEnd
 from sslaudio.objectives.base import View
 from sslaudio.pretrain import SYNTHETIC
+from sslaudio.training.memory import reuse_freed_memory
 from sslaudio.training.optim import adamw
 
 
@@ -211,6 +212,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path)
     arguments, flags = parser.parse_known_args()
+    reuse_freed_memory()
     torch.set_num_threads(cores())
     if arguments.shards is None:
         synth.build(SYNTHETIC)
