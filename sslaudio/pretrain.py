@@ -36,6 +36,7 @@ from sslaudio.training.report import say, speak
 SYNTHETIC = Path("shards/synth")
 STATISTICS_CLIPS = 4096
 FREE = {
+    "data.kept_megabytes",
     "data.workers",
     "training.checkpoint_every",
     "training.checkpoints_kept",

@@ -10,6 +10,7 @@ import torch
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.decode import decode
 from sslaudio.data.index import Index
+from sslaudio.data.kept import Sound, in_16_bits
 from sslaudio.data.progress import silent
 from sslaudio.data.shards import build
 from sslaudio.data.stream import Config, Stream
@@ -332,3 +333,40 @@ def test_a_folder_may_have_an_equals_sign_in_its_name(shards_folder, tmp_path):
     copy = shutil.copytree(shards_folder, tmp_path / "rate=16")
 
     assert stream_of(copy).clips == 30
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kept_clips_are_the_decoded_ones_to_the_bit(ramps_folder, workers):
+    settings = {"batch": 4, "clip_seconds": 0.1}
+    decoded = taken(stream_of(ramps_folder, kept_megabytes=0, **settings), 9)  # three epochs
+
+    kept = taken(stream_of(ramps_folder, kept_megabytes=1, workers=workers, **settings), 9)
+
+    for one, other in zip(decoded, kept, strict=True):
+        assert torch.equal(one.waveforms, other.waveforms)
+        assert torch.equal(one.lengths, other.lengths)
+        assert (one.keys, one.recordings) == (other.keys, other.recordings)
+
+
+def test_clips_stay_until_the_room_is_full_and_only_lossless_ones(
+    ramps_folder, make_clips, tmp_path
+):
+    stream = stream_of(ramps_folder, batch=12, kept_megabytes=1)
+    stream._kept.room_bytes = 5 * 16_000 + 1  # five clips of 8,000 samples, 2 bytes each
+    lossy = tmp_path / "ogg"
+    build(
+        make_clips(tmp_path / "sounds", 6), lossy, corpus="x", codec="ogg", jobs=1, progress=silent
+    )
+    heard = stream_of(lossy, split="all")
+
+    taken(stream, 2)
+    taken(heard, 2)
+
+    assert len(stream._kept.sounds) == 5
+    assert heard._kept.sounds == {}
+
+
+def test_extreme_samples_come_back_from_16_bits():
+    edges = np.array([-1, -0.5, 0, 1 / 32_768, 32_767 / 32_768], np.float32)
+
+    assert (Sound("", None, in_16_bits(edges)).crop(0, 5) == edges).all()
