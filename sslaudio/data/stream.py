@@ -232,29 +232,14 @@ class Stream:
         """Decode the crop of a clip alone."""
         index, clip = self._clip(place)
         start, length = self._span(clip.samples, chance)
-        try:
-            waveform = decode_bytes(
-                clip.audio,
-                index.sample_rate,
-                start_seconds=start / index.sample_rate,
-                seconds=length / index.sample_rate,
-                name=clip.key,
-            )
-        except DecodeError as error:
-            raise index.corrupt(place[1], clip.key, error.reason) from error
-        return self._as_long_as(length, waveform, index, place[1], clip), clip
+        return _decoded(index, place[1], clip, start, length), clip
 
     def _keep(self, place: tuple[int, int, int]) -> Sound | None:
         """Decode a clip whole and keep it; None where it is not to be kept."""
-        index = self.selections[place[0]].index
-        if index.codec != LOSSLESS or self._kept.full:
+        if self.selections[place[0]].index.codec != LOSSLESS or self._kept.full:
             return None
         index, clip = self._clip(place)
-        try:
-            waveform = decode_bytes(clip.audio, index.sample_rate, name=clip.key)
-        except DecodeError as error:
-            raise index.corrupt(place[1], clip.key, error.reason) from error
-        self._as_long_as(clip.samples, waveform, index, place[1], clip)
+        waveform = _decoded(index, place[1], clip)
         sound = Sound(clip.key, clip.fields.get("recording"), in_16_bits(waveform))
         self._kept.put(place, sound)
         return sound
@@ -263,19 +248,6 @@ class Stream:
         source, shard, nth = place
         selection = self.selections[source]
         return selection.index, selection.index.clip(shard, int(selection.members(shard)[nth]))
-
-    def _as_long_as(
-        self,
-        wanted: int,
-        waveform: Float32[np.ndarray, "samples"],
-        index: Index,
-        shard: int,
-        clip: StoredClip,
-    ) -> Float32[np.ndarray, "samples"]:
-        if len(waveform) != wanted:
-            reason = f"{len(waveform)} samples, its index says {clip.samples}"
-            raise index.corrupt(shard, clip.key, reason)
-        return waveform
 
     def _whole(self, wanted: Int64[np.ndarray, "clips"]) -> Iterator[Float32[Tensor, "samples"]]:
         """Whole clips by their number among those that take part, rising."""
@@ -286,7 +258,8 @@ class Stream:
                 # A shard that gives no clip is not opened.
                 members = selection.members(shard)[wanted[start:end] - first] if end > start else ()
                 for member in members:
-                    yield torch.from_numpy(_decode_whole(selection.index, shard, int(member)))
+                    clip = selection.index.clip(shard, int(member))
+                    yield torch.from_numpy(_decoded(selection.index, shard, clip))
                 first += count
 
     def _read_part(self, position: int, number: int) -> Batch:
@@ -300,9 +273,25 @@ class Stream:
             )
 
 
-def _decode_whole(index: Index, shard: int, member: int) -> Float32[np.ndarray, "samples"]:
-    clip = index.clip(shard, member)
+def _decoded(
+    index: Index, shard: int, clip: StoredClip, start: int = 0, length: int | None = None
+) -> Float32[np.ndarray, "samples"]:
+    """A clip's samples from ``start`` on, ``length`` of them or all.
+
+    Raises:
+        ValueError: there is not the sound that the index tells of.
+    """
     try:
-        return decode_bytes(clip.audio, index.sample_rate, name=clip.key)
+        waveform = decode_bytes(
+            clip.audio,
+            index.sample_rate,
+            start_seconds=start / index.sample_rate,
+            seconds=None if length is None else length / index.sample_rate,
+            name=clip.key,
+        )
     except DecodeError as error:
         raise index.corrupt(shard, clip.key, error.reason) from error
+    if len(waveform) != (clip.samples if length is None else length):
+        reason = f"{len(waveform)} samples, its index says {clip.samples}"
+        raise index.corrupt(shard, clip.key, reason)
+    return waveform
