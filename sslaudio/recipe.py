@@ -8,12 +8,13 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from sslaudio import config as configs
 from sslaudio import plugins
+from sslaudio.backbones.base import Backbone
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import stream
 from sslaudio.downstream import probe as probes
@@ -141,10 +142,10 @@ def load_encoder(run: Path) -> Encoder:
 
 
 def fill_backbone(backbone: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Put the ``backbone.`` weights of a run into ``backbone``."""
+    """Put the ``backbone.`` weights of a run into ``backbone``, positions resized to its grid."""
     own = {
         name.removeprefix("backbone."): value
         for name, value in weights.items()
         if name.startswith("backbone.")
     }
-    checkpoint.fill(backbone, own, source)
+    checkpoint.fill(backbone, cast(Backbone, backbone).fitted(own), source)

@@ -4,31 +4,35 @@ Source: Gong et al. 2021 (arXiv:2104.01778), section 2; masked tokens as in SSAS
 2022, arXiv:2110.09784), section 2.3. Block and parameter names are timm's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from sslaudio.backbones.base import Grid, Tokens
+from sslaudio.backbones.base import Grid, Kept, Tokens, at, lengths, to_mask
 from sslaudio.backbones.blocks import Block, initialise
 from sslaudio.backbones.patches import Cutter, PatchEmbed
 from sslaudio.backbones.pooling import check
-from sslaudio.backbones.positions import LearnedPositions
+from sslaudio.backbones.positions import LearnedPositions, Rule, fit
 
 
-class _Size(NamedTuple):
+class Shape(NamedTuple):
+    """How large a transformer is."""
+
     dim: int
     heads: int
     depth: int
 
 
 SIZES = {
-    "micro": _Size(128, 4, 5),
-    "tiny": _Size(192, 3, 12),
-    "small": _Size(384, 6, 12),
-    "base": _Size(768, 12, 12),
+    "micro": Shape(128, 4, 5),
+    "tiny": Shape(192, 3, 12),
+    "small": Shape(384, 6, 12),
+    "base": Shape(768, 12, 12),
 }
 """AST's sizes, and one that two processor cores can train."""
 
@@ -39,6 +43,12 @@ class Config:
 
     size: Literal["micro", "tiny", "small", "base"] = "micro"
     """Dim, heads and depth: micro 128/4/5, tiny 192/3/12, small 384/6/12, base 768/12/12."""
+    dim: int | None = None
+    """Width of a token; unset: the size's."""
+    heads: int | None = None
+    """Attention heads; unset: the size's."""
+    depth: int | None = None
+    """Blocks; unset: the size's."""
     patch: tuple[int, int] = (16, 16)
     """(bins, frames) of one patch; AST and SSAST: 16 16, SSAST by frames: 128 2."""
     stride: tuple[int, int] | None = None
@@ -47,55 +57,98 @@ class Config:
     """Learned tokens before the patches: AST's cls and distillation tokens; 0 for none."""
     mlp_ratio: float = 4.0
     """Width of a block's MLP over dim."""
+    qkv_bias: bool = True
+    """Whether queries, keys and values have a bias."""
+    norm_eps: float = 1e-6
+    """Added to the variance in layer norms; Hugging Face's AST: 1e-12."""
+    positions: Rule = "resized"
+    """How positions serve another grid: sslaudio/backbones/positions.py."""
     pooling: tuple[str, ...] = ("mean", "max", "slices2")
-    """What a clip's embedding is made of; parts: sslaudio/backbones/pooling.py."""
+    """What a clip's embedding is made of; parts: sslaudio/backbones/pooling.py. AST: cls."""
     pooled_block: int | None = None
     """Block whose output is pooled, from 1; unset: the last, after its norm."""
     drop_path: float = 0.0
     """Share of clips that skip the last block in training; earlier blocks less, linearly."""
+    gradient_checkpointing: bool = False
+    """Whether blocks are computed again in the backward pass instead of kept: less memory for a
+    third more work."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"backbone.drop_path is {self.drop_path:g}; it is at least 0, under 1")
         check(self.pooling)
-        depth = SIZES[self.size].depth
-        if self.pooled_block is not None and not 1 <= self.pooled_block <= depth:
+        for key in ("dim", "heads", "depth"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"backbone.{key} is {value}; it is at least 1")
+        shape = self.shape
+        if shape.dim % shape.heads:
             raise ValueError(
-                f"backbone.pooled_block is {self.pooled_block}; 1 to {depth} are there"
+                f"backbone.dim is {shape.dim}, which {shape.heads} heads cannot share; set "
+                f"backbone.heads to a divisor of it"
+            )
+        if self.pooled_block is not None and not 1 <= self.pooled_block <= shape.depth:
+            raise ValueError(
+                f"backbone.pooled_block is {self.pooled_block}; 1 to {shape.depth} are there"
             )
         if self.prefix_tokens < 0:
             raise ValueError(f"backbone.prefix_tokens is {self.prefix_tokens}; 0 is the fewest")
+        if "cls" in self.pooling and not self.prefix_tokens:
+            raise ValueError(
+                "backbone.pooling has the part cls, but backbone.prefix_tokens is 0; set it to 1 "
+                "or 2, or pool by mean"
+            )
+
+    @property
+    def shape(self) -> Shape:
+        """Dim, heads and depth: the size's, but for what is set."""
+        size = SIZES[self.size]
+        return Shape(self.dim or size.dim, self.heads or size.heads, self.depth or size.depth)
 
 
 class AST(nn.Module):
-    """Audio Spectrogram Transformer that respects lengths and hides patches."""
+    """Audio Spectrogram Transformer that respects lengths, hides and drops patches."""
+
+    drop_shapes = ("patches", "columns", "rows", "both")
 
     def __init__(self, config: Config, bins: int, frames: int) -> None:
         super().__init__()
-        size = SIZES[config.size]
-        self.dim = size.dim
+        shape = config.shape
+        self.dim = shape.dim
         self.bins = bins
         self.patch = config.patch
         self.stride = config.stride or config.patch
+        self.checkpointing = config.gradient_checkpointing
         self.cutter = Cutter(self.patch, self.stride, bins)
-        self.patch_embed = PatchEmbed(self.cutter, size.dim)
-        self.positions = LearnedPositions(self.cutter.grid(frames), size.dim)
-        self.prefix = nn.Parameter(torch.empty(1, config.prefix_tokens, size.dim))
-        self.mask_token = nn.Parameter(torch.empty(1, 1, size.dim))
-        drops = torch.linspace(0, config.drop_path, size.depth).tolist()
+        self.patch_embed = PatchEmbed(self.cutter, shape.dim)
+        self.positions = LearnedPositions(self.cutter.grid(frames), shape.dim, config.positions)
+        self.prefix = nn.Parameter(torch.empty(1, config.prefix_tokens, shape.dim))
+        self.mask_token = nn.Parameter(torch.empty(1, 1, shape.dim))
+        drops = torch.linspace(0, config.drop_path, shape.depth).tolist()
         self.blocks = nn.ModuleList(
-            Block(size.dim, size.heads, config.mlp_ratio, drop) for drop in drops
+            Block(shape.dim, shape.heads, config.mlp_ratio, drop, config.qkv_bias, config.norm_eps)
+            for drop in drops
         )
-        self.norm = nn.LayerNorm(size.dim, eps=1e-6)
+        self.norm = nn.LayerNorm(shape.dim, eps=config.norm_eps)
         initialise(self)
         for token in (self.prefix, self.mask_token):
             nn.init.trunc_normal_(token, std=0.02)
 
-    def grid(self, frames: int) -> Grid:
-        """Grid of a picture ``frames`` wide."""
+    def grid(self, frames: int, depth: int | None = None) -> Grid:
+        """Grid of a picture ``frames`` wide; the same after every block."""
         return self.cutter.grid(frames)
 
-    def columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
+    def width(self, depth: int | None = None) -> int:
+        """Dim of the tokens; the same after every block."""
+        return self.dim
+
+    def finer(self, depth: int | None = None) -> int:
+        """Tokens at that depth in one of the last block's, along each axis."""
+        return 1
+
+    def columns(
+        self, frames: Int[Tensor, " clips"], depth: int | None = None
+    ) -> Int[Tensor, " clips"]:
         """Columns of the grid that hold sound, for clips of so many frames."""
         return self.cutter.columns(frames)
 
@@ -109,44 +162,69 @@ class AST(nn.Module):
         """Cut pictures into the patches that the tokens stand for."""
         return self.cutter(pictures)
 
+    def fitted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``weights`` with the positions of another grid resized to this one."""
+        name = "positions.table"
+        there, here = weights.get(name), self.positions
+        if there is None or there.dim() != 3 or there.shape[2] != self.dim:
+            return dict(weights)
+        return {**weights, name: fit(there, here.grid, here.rule)}
+
     def forward(
         self,
         pictures: Float[Tensor, "clips bins frames"],
-        frames: Int[Tensor, " clips"],
+        frames: Int[Tensor, " clips"] | None = None,
         hidden: Bool[Tensor, "clips patches"] | None = None,
+        kept: Kept | None = None,
         depth: int | None = None,
     ) -> Tokens:
-        """Encode pictures.
-
-        Args:
-            pictures: standardised log-mels, padded columns 0.
-            frames: columns of each picture that are sound.
-            hidden: patches to replace by the learned mask token before they are seen.
-            depth: blocks to run, their plain output returned; unset: all, and the last norm.
+        """Encode pictures; :class:`sslaudio.backbones.base.Backbone` says what with what.
 
         Returns:
-            Tokens of all patches; those of padding are to be left out (``sound``).
+            Tokens of all patches, or of the kept ones; those of padding are to be left out
+            (``sound``).
         """
         grid = self.grid(pictures.shape[2])
-        columns = self.columns(frames)
-        patches = self.patch_embed(pictures)
-        if hidden is not None:
-            patches = torch.where(hidden[..., None], self.mask_token.to(patches.dtype), patches)
-        patches = patches + self.positions(columns, grid.columns)
-        place = torch.arange(grid.columns, device=frames.device).repeat(grid.rows)
+        columns = self.columns(lengths(frames, pictures))
+        place = torch.arange(grid.columns, device=pictures.device).repeat(grid.rows)
         sound = place < columns[:, None]
+        positions = self.positions(columns if frames is not None else None, grid.columns)
+        patches = self.cutter(pictures)
+        if kept is not None:
+            sound = kept.sound
+            patches = at(patches, kept.index)
+            positions = at(positions.expand(len(patches), -1, -1), kept.index)
+        patches = self.patch_embed(patches)
+        if hidden is not None:
+            asked = hidden if kept is None else hidden.gather(1, kept.index)
+            patches = torch.where(asked[..., None], self.mask_token.to(patches.dtype), patches)
+        patches = patches + positions
         tokens = torch.cat([self.prefix.expand(len(patches), -1, -1), patches], dim=1)
-        attended = self._attended(sound)
-        for block in self.blocks[:depth]:
-            tokens = block(tokens, attended)
+        tokens = self._through(tokens, self._attended(to_mask(frames, sound)), depth)
         if depth is None:
             tokens = self.norm(tokens)
-        return Tokens(tokens[:, self.prefix.shape[1] :], grid, sound)
+        count = self.prefix.shape[1]
+        index = None if kept is None else kept.index
+        return Tokens(tokens[:, count:], grid, sound, tokens[:, :count], index)
+
+    def _through(
+        self,
+        tokens: Float[Tensor, "clips tokens dim"],
+        attended: Bool[Tensor, "clips 1 1 tokens"] | None,
+        depth: int | None,
+    ) -> Float[Tensor, "clips tokens dim"]:
+        again = self.checkpointing and self.training and torch.is_grad_enabled()
+        for block in self.blocks[:depth]:
+            if again:
+                tokens = checkpoint(block, tokens, attended, use_reentrant=False)
+            else:
+                tokens = block(tokens, attended)
+        return tokens
 
     def _attended(
-        self, sound: Bool[Tensor, "clips patches"]
+        self, sound: Bool[Tensor, "clips patches"] | None
     ) -> Bool[Tensor, "clips 1 1 tokens"] | None:
-        if sound.all():
+        if sound is None:
             return None
         prefix = sound.new_ones(len(sound), self.prefix.shape[1])
         return torch.cat([prefix, sound], dim=1)[:, None, None]

@@ -2,12 +2,19 @@
 
 A backbone plug-in offers a frozen ``Config`` and ``build(config, bins, frames)``, which gives a
 module that fits :class:`Backbone`. ``bins`` is the picture's height; ``frames`` the width that its
-positions are laid out for (a training clip's), not a limit.
+positions are laid out for (a training clip's), not a limit. ``Config`` has ``pooling`` and
+``pooled_block``, which :mod:`sslaudio.backbones.encoder` reads.
+
+*Hidden* patches are replaced by something learned and keep their place; *dropped* ones leave, and
+the work with them. Which ones may leave, the backbone says (``drop_shapes``) and
+:mod:`sslaudio.backbones.drop` draws.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -22,15 +29,48 @@ class Grid(NamedTuple):
 
 
 @dataclass
+class Kept:
+    """Which patches of each clip go through the backbone; the others are dropped."""
+
+    index: Int[Tensor, "clips kept"]
+    """Places on the grid, rising. A clip that keeps fewer than others is filled up with places that
+    are not to be seen."""
+    sound: Bool[Tensor, "clips kept"]
+    """False where ``index`` was filled up."""
+    rows: int
+    """Where whole columns or rows are dropped, ``index`` runs over so many rows of kept columns."""
+    share: Float[Tensor, ""]
+    """Share of the batch's sounding patches that leave, after rounding."""
+
+
+@dataclass
 class Tokens:
     """Encoder output. Patches run row by row: the lowest band's first, early to late."""
 
     patches: Float[Tensor, "clips patches dim"]
-    """One token a patch."""
+    """One token a patch, or a kept patch."""
     grid: Grid
-    """``grid.rows * grid.columns`` is ``patches``."""
+    """``grid.rows * grid.columns`` is ``patches`` where none was dropped."""
     sound: Bool[Tensor, "clips patches"]
     """False where a patch lies wholly in a clip's padding."""
+    prefix: Float[Tensor, "clips prefix dim"]
+    """Learned tokens of the whole clip, such as cls; none in some backbones."""
+    index: Int[Tensor, "clips patches"] | None = None
+    """Place on the grid of each kept patch; unset: every patch is there, in order."""
+
+    def laid(
+        self,
+    ) -> tuple[Float[Tensor, "clips rows columns dim"], Bool[Tensor, "clips rows columns"]]:
+        """Tokens laid out on the grid, and where there is one that is sound."""
+        shape = tuple(self.grid)
+        if self.index is None:
+            return self.patches.unflatten(1, shape), self.sound.unflatten(1, shape)
+        clips, _, dim = self.patches.shape
+        whole = self.patches.new_zeros(clips, self.grid.rows * self.grid.columns, dim)
+        seen = self.sound.new_zeros(whole.shape[:2])
+        whole = whole.scatter(1, self.index[..., None].expand_as(self.patches), self.patches)
+        seen = seen.scatter(1, self.index, self.sound)
+        return whole.unflatten(1, shape), seen.unflatten(1, shape)
 
 
 @runtime_checkable
@@ -38,12 +78,26 @@ class Backbone(Protocol):
     """Log-mel pictures in, :class:`Tokens` out."""
 
     dim: int
+    """Width of the last block's tokens."""
     bins: int
+    """Height of the pictures."""
     patch: tuple[int, int]
+    """(bins, frames) of the picture that a token stands for."""
     stride: tuple[int, int]
+    """(bins, frames) from one token to the next."""
+    drop_shapes: tuple[str, ...]
+    """Which of :data:`sslaudio.backbones.drop.SHAPES` may be dropped, the usual one first."""
 
-    def grid(self, frames: int) -> Grid:
-        """Grid of a picture ``frames`` wide."""
+    def grid(self, frames: int, depth: int | None = None) -> Grid:
+        """Grid of a picture ``frames`` wide, after ``depth`` blocks (unset: all)."""
+        ...
+
+    def width(self, depth: int | None = None) -> int:
+        """Dim of the tokens after ``depth`` blocks."""
+        ...
+
+    def finer(self, depth: int | None = None) -> int:
+        """Tokens after ``depth`` blocks in one of the last block's, along each axis."""
         ...
 
     def patchify(
@@ -52,7 +106,9 @@ class Backbone(Protocol):
         """Cut pictures into the patches that the tokens stand for."""
         ...
 
-    def columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
+    def columns(
+        self, frames: Int[Tensor, " clips"], depth: int | None = None
+    ) -> Int[Tensor, " clips"]:
         """Columns of the grid that hold sound, for clips of so many frames."""
         ...
 
@@ -60,16 +116,55 @@ class Backbone(Protocol):
         """Columns of the grid that hold no padding, for clips of so many frames."""
         ...
 
+    def fitted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``weights`` with the positions of another grid resized to this one."""
+        ...
+
     def __call__(
         self,
         pictures: Float[Tensor, "clips bins frames"],
-        frames: Int[Tensor, " clips"],
+        frames: Int[Tensor, " clips"] | None = None,
         hidden: Bool[Tensor, "clips patches"] | None = None,
+        kept: Kept | None = None,
         depth: int | None = None,
     ) -> Tokens:
-        """Encode; ``hidden`` patches are replaced by a learned token.
+        """Encode pictures.
 
-        ``depth`` runs so many blocks only and gives their plain output; unset runs all of them
-        and the last norm.
+        Args:
+            pictures: standardised log-mels, padded columns 0.
+            frames: columns of each picture that are sound; unset: all, and no mask is made.
+            hidden: patches to replace by something learned before they are seen.
+            kept: the patches that stay; unset: all.
+            depth: run so many blocks only and give their plain output; unset: all, and the last
+                norm.
         """
         ...
+
+
+def at(
+    patches: Float[Tensor, "clips patches values"], index: Int[Tensor, "clips chosen"]
+) -> Float[Tensor, "clips chosen values"]:
+    """Each clip's patches at its own places."""
+    return patches.gather(1, index[..., None].expand(-1, -1, patches.shape[2]))
+
+
+def lengths(
+    frames: Int[Tensor, " clips"] | None, pictures: Float[Tensor, "clips bins frames"]
+) -> Int[Tensor, " clips"]:
+    """Columns of each picture that are sound; unset: all."""
+    if frames is not None:
+        return frames
+    return torch.full((len(pictures),), pictures.shape[2], device=pictures.device)
+
+
+def to_mask(
+    frames: Int[Tensor, " clips"] | None, sound: Bool[Tensor, "clips ..."]
+) -> Bool[Tensor, "clips ..."] | None:
+    """``sound``, or nothing where there is nothing to mask.
+
+    Inside a compiled graph the values are not looked at: leave ``frames`` unset there for clips
+    that are sound all over.
+    """
+    if frames is None or (not torch.compiler.is_compiling() and bool(sound.all())):
+        return None
+    return sound

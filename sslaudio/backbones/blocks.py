@@ -21,20 +21,32 @@ def attend(
     fused kernel wins (benchmarks/step.py).
     """
     if query.device.type == "cpu" and torch.is_grad_enabled() and query.shape[2] <= SHORT:
-        scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
-        if attended is not None:
-            scores = scores.masked_fill(~attended, torch.finfo(scores.dtype).min)
-        return scores.softmax(dim=3).to(value.dtype) @ value
+        return weights(query, key, attended).to(value.dtype) @ value
     return nn.functional.scaled_dot_product_attention(query, key, value, attended)
+
+
+def weights(
+    query: Float[Tensor, "clips heads tokens width"],
+    key: Float[Tensor, "clips heads tokens width"],
+    attended: Bool[Tensor, "clips 1 1 tokens"] | None,
+) -> Float[Tensor, "clips heads tokens tokens"]:
+    """How much each token takes of each other: rows that sum to 1."""
+    scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
+    if attended is not None:
+        scores = scores.masked_fill(~attended, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=3)
 
 
 class Attention(nn.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    maps: list[Tensor] | None = None
+    """Where the weights of each call go; set by :mod:`sslaudio.backbones.inspect` for a while."""
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
     def forward(
@@ -46,6 +58,8 @@ class Attention(nn.Module):
         clips, count, dim = tokens.shape
         qkv = self.qkv(tokens).view(clips, count, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        if self.maps is not None:
+            self.maps.append(weights(query, key, attended))
         mixed = attend(query, key, value, attended)
         return self.proj(mixed.transpose(1, 2).reshape(clips, count, dim))
 
@@ -88,12 +102,20 @@ class DropPath(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block, parameters named as timm's ViT names them."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, drop_path: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mlp_ratio: float,
+        drop_path: float,
+        qkv_bias: bool = True,
+        norm_eps: float = 1e-6,
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attn = Attention(dim, heads, qkv_bias)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, round(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
     def forward(

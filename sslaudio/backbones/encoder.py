@@ -56,8 +56,8 @@ class Encoder(nn.Module):
         self.pooling = pooling
         self.pooled_block = pooled_block
         self.window_columns = self.backbone.grid(window_frames).columns
-        rows = self.backbone.grid(window_frames).rows
-        self.dim = pooled_dim(pooling, rows, self.backbone.dim)
+        rows = self.backbone.grid(window_frames, pooled_block).rows
+        self.dim = pooled_dim(pooling, rows, self.backbone.width(pooled_block))
 
     @property
     def depth(self) -> int:
@@ -106,35 +106,40 @@ class Encoder(nn.Module):
         frames: Int[Tensor, " clips"],
     ) -> Float[Tensor, "clips dim"]:
         """Embed standardised log-mel pictures, padded columns 0."""
-        columns = self.backbone.columns(frames)
-        windows = cut(columns, self.window_columns)
+        windows = cut(self.backbone.columns(frames), self.window_columns)
+        columns = self.backbone.columns(frames, self.pooled_block)
         if len(windows) == len(frames):
-            encoded = self.backbone(pictures, frames, depth=self.pooled_block)
-            return pool(encoded.patches, encoded.grid, columns, self.pooling)
-        tokens, grid = self._windowed(pictures, frames, windows, int(columns.max()))
-        return pool(tokens, grid, columns, self.pooling)
+            tokens = self.backbone(pictures, frames, depth=self.pooled_block)
+        else:
+            tokens = self._windowed(pictures, frames, windows, columns)
+        return pool(tokens, columns, self.pooling)
 
     def _windowed(
         self,
         pictures: Float[Tensor, "clips bins frames"],
         frames: Int[Tensor, " clips"],
         windows: list[Window],
-        width: int,
-    ) -> tuple[Float[Tensor, "clips patches dim"], Grid]:
-        """Tokens of all windows, each put back at its clip's own columns."""
-        rows = self.backbone.grid(pictures.shape[2]).rows
-        whole: Tensor | None = None
+        columns: Int[Tensor, " clips"],
+    ) -> Tokens:
+        """Tokens of all windows, each put back at its clip's own columns; prefixes averaged."""
+        width, finer = int(columns.max()), self.backbone.finer(self.pooled_block)
+        total = self.backbone.columns(frames)
+        whole, prefix = torch.empty(0), torch.empty(0)
         for first in range(0, len(windows), WINDOWS_AT_ONCE):
             part = windows[first : first + WINDOWS_AT_ONCE]
-            encoded = self._encode(pictures, frames, part)
-            laid = encoded.patches.unflatten(1, tuple(encoded.grid))
-            if whole is None:
-                whole = laid.new_zeros(len(frames), rows, width, laid.shape[3])
-            for window, tokens in zip(part, laid, strict=True):
-                size = window.last - window.first
-                whole[window.clip, :, window.first : window.last] = tokens[:, :size]
-        assert whole is not None
-        return whole.flatten(1, 2), Grid(rows, width)
+            tokens = self._encode(pictures, frames, part)
+            laid, _ = tokens.laid()
+            if not first:
+                whole = laid.new_zeros(len(frames), laid.shape[1], width, laid.shape[3])
+                prefix = laid.new_zeros(len(frames), *tokens.prefix.shape[1:])
+            for row, window in enumerate(part):
+                start, end = window.first * finer, min(window.last * finer, width)
+                whole[window.clip, :, start:end] = laid[row, :, : end - start]
+                share = (window.last - window.first) / int(total[window.clip])
+                prefix[window.clip] += share * tokens.prefix[row]
+        place = torch.arange(width, device=columns.device).repeat(whole.shape[1])
+        sound = place < columns[:, None]
+        return Tokens(whole.flatten(1, 2), Grid(whole.shape[1], width), sound, prefix)
 
     def _encode(
         self,

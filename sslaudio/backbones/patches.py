@@ -1,12 +1,20 @@
 """Pictures to patches, and patches to the first tokens."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sslaudio.backbones.base import Grid
+
+Count = TypeVar("Count", int, Tensor)
+"""Frames or patches: of one picture, or of every clip of a batch."""
+
+
+def at_least(count: Count, least: int) -> Count:
+    """``count``, raised to ``least``."""
+    return max(count, least) if isinstance(count, int) else count.clamp(min=least)
 
 
 @dataclass(frozen=True)
@@ -48,24 +56,19 @@ class Cutter:
         """Patches from the lowest mel band to the highest."""
         return (self.bins - self.patch[0]) // self.stride[0] + 1
 
-    def columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
+    def columns(self, frames: Count) -> Count:
         """Patches in time for clips of so many frames; at least one."""
         if self.stride[1] >= self.patch[1]:
-            return (
-                (frames + self.stride[1] - 1)
-                .div(self.stride[1], rounding_mode="floor")
-                .clamp(min=1)
-            )
-        return self.whole(frames).clamp(min=1)
+            return at_least(-(-frames // self.stride[1]), 1)
+        return at_least(self.whole(frames), 1)
 
-    def whole(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
+    def whole(self, frames: Count) -> Count:
         """Patches in time that hold no padding, for clips of so many frames."""
-        beyond = frames - self.patch[1]
-        return (beyond.div(self.stride[1], rounding_mode="floor") + 1).clamp(min=0)
+        return at_least((frames - self.patch[1]) // self.stride[1] + 1, 0)
 
     def grid(self, frames: int) -> Grid:
         """Grid of a picture ``frames`` wide."""
-        return Grid(self.rows, int(self.columns(torch.tensor([frames]))))
+        return Grid(self.rows, self.columns(frames))
 
     def __call__(
         self, pictures: Float[Tensor, "clips bins frames"]
@@ -97,9 +100,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(1, dim, cutter.patch, cutter.stride)
 
     def forward(
-        self, pictures: Float[Tensor, "clips bins frames"]
+        self, patches: Float[Tensor, "clips patches values"]
     ) -> Float[Tensor, "clips patches dim"]:
-        """Embed every patch."""
-        return nn.functional.linear(
-            self.cutter(pictures), self.proj.weight.flatten(1), self.proj.bias
-        )
+        """Embed patches as the cutter cuts them, all or some."""
+        return nn.functional.linear(patches, self.proj.weight.flatten(1), self.proj.bias)

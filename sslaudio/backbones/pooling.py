@@ -2,6 +2,7 @@
 
 A pooling is a list of parts, laid one after the other in the embedding:
 
+``cls``                      mean of the learned tokens before the patches (AST: cls and dist)
 ``mean``, ``max``, ``std``   over all of a clip's tokens
 ``slices2`` ... ``slices9``  means over so many equal stretches of the clip's time: keeps order
 ``row_mean``, ``row_max``    over time, each mel row of the grid by itself: keeps pitch height
@@ -11,13 +12,12 @@ beat keep it by four slices, so ours may.
 """
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sslaudio.backbones.base import Grid
+from sslaudio.backbones.base import Tokens
 
-PARTS = ("mean", "max", "std", *(f"slices{n}" for n in range(2, 10)), "row_mean", "row_max")
+PARTS = ("cls", "mean", "max", "std", *(f"slices{n}" for n in range(2, 10)), "row_mean", "row_max")
 """What a pooling may be made of."""
 
 
@@ -42,51 +42,58 @@ def pooled_dim(parts: tuple[str, ...], rows: int, dim: int) -> int:
 
 
 def pool(
-    tokens: Float[Tensor, "clips patches dim"],
-    grid: Grid,
-    columns: Int[Tensor, " clips"],
-    parts: tuple[str, ...],
+    tokens: Tokens, columns: Int[Tensor, " clips"], parts: tuple[str, ...]
 ) -> Float[Tensor, "clips pooled"]:
-    """Pool each clip's tokens.
+    """Pool each clip's tokens; those of padding and those that were dropped do not count.
 
     Args:
-        tokens: patches row by row, as a backbone gives them.
-        grid: their rows and columns.
+        tokens: as a backbone gives them.
         columns: columns of each clip that are sound; at least 1.
         parts: from :data:`PARTS`.
     """
-    laid = rearrange(
-        tokens.float(), "clips (rows columns) dim -> clips rows columns dim", rows=grid.rows
-    )
-    place = torch.arange(grid.columns, device=tokens.device)
-    sound = place < columns[:, None]
-    pooled = [_part(part, laid, sound, columns) for part in parts]
-    return torch.cat(pooled, dim=1)
+    laid, seen = tokens.laid()
+    laid, seen = laid.float(), seen[..., None]
+    prefix = tokens.prefix.float()
+    return torch.cat([_part(part, laid, seen, columns, prefix) for part in parts], dim=1)
 
 
 def _part(
     part: str,
     laid: Float[Tensor, "clips rows columns dim"],
-    sound: Bool[Tensor, "clips columns"],
+    seen: Bool[Tensor, "clips rows columns 1"],
     columns: Int[Tensor, " clips"],
+    prefix: Float[Tensor, "clips prefix dim"],
 ) -> Float[Tensor, "clips pooled"]:
-    seen = sound[:, None, :, None]
+    if part == "cls":
+        return prefix.mean(dim=1)
     if part == "max":
         return laid.masked_fill(~seen, -torch.inf).amax(dim=(1, 2))
     if part == "row_max":
-        return laid.masked_fill(~seen, -torch.inf).amax(dim=2).flatten(1)
-    by_row = torch.where(seen, laid, 0.0).sum(dim=2) / columns[:, None, None]
+        least = torch.finfo(laid.dtype).min
+        highest = laid.masked_fill(~seen, least).amax(dim=2)
+        return highest.masked_fill(~seen.any(dim=2), 0.0).flatten(1)
     if part == "row_mean":
-        return by_row.flatten(1)
-    mean = by_row.mean(dim=1)
-    if part == "std":
-        off = torch.where(seen, laid - mean[:, None, None], 0.0).square().sum(dim=(1, 2))
-        return (off / (columns * laid.shape[1])[:, None]).clamp(min=1e-12).sqrt()
+        return masked_mean(laid, seen, (2,)).flatten(1)
     if part == "mean":
-        return mean
+        return masked_mean(laid, seen, (1, 2))
+    if part == "std":
+        mean = masked_mean(laid, seen, (1, 2))[:, None, None]
+        return masked_mean((laid - mean).square(), seen, (1, 2)).clamp(min=1e-12).sqrt()
     count = int(part.removeprefix("slices"))
-    weights = slice_weights(columns, sound.shape[1], count)
-    return (weights @ laid.mean(dim=1)).flatten(1)
+    weights = slice_weights(columns, laid.shape[2], count)
+    there = seen.any(dim=1).transpose(1, 2)  # a dropped column counts in no slice
+    weights = weights * there / (weights * there).sum(dim=2, keepdim=True).clamp(min=1e-12)
+    return (weights @ masked_mean(laid, seen, (1,))).flatten(1)
+
+
+def masked_mean(
+    values: Float[Tensor, "clips rows columns dim"],
+    seen: Bool[Tensor, "clips rows columns 1"],
+    axes: tuple[int, ...],
+) -> Float[Tensor, "clips ..."]:
+    """Mean over what is seen; 0 where nothing is."""
+    total = torch.where(seen, values, 0.0).sum(dim=axes)
+    return total / seen.sum(dim=axes).clamp(min=1)
 
 
 def slice_weights(

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sslaudio.augments.base import Draws
-from sslaudio.backbones.base import Backbone, Tokens
+from sslaudio.backbones.base import Backbone, Tokens, at
 from sslaudio.objectives.base import View, masked_mean, spread
 from sslaudio.objectives.heads import Predictor
 from sslaudio.objectives.masks import hide
@@ -224,13 +224,6 @@ def contrast(
     surprise = -logits.log_softmax(dim=2).diagonal(dim1=1, dim2=2)
     found = (logits.argmax(dim=2) == right) & asked
     return masked_mean(surprise, asked), found.sum(dim=1).float()
-
-
-def at(
-    patches: Float[Tensor, "clips patches values"], index: Int[Tensor, "clips chosen"]
-) -> Float[Tensor, "clips chosen values"]:
-    """Each clip's patches, or tokens, at its own ``index``."""
-    return patches.gather(1, index[..., None].expand(-1, -1, patches.shape[2]))
 
 
 def centre(

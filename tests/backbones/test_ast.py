@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sslaudio.backbones import ast
-from sslaudio.backbones.base import Grid
+from sslaudio.backbones.base import Grid, Tokens
 from sslaudio.backbones.blocks import attend
 from sslaudio.backbones.encoder import Encoder, cut
 from sslaudio.backbones.pooling import pool, slice_weights
@@ -63,7 +63,7 @@ def test_embedding_patches_equals_the_convolution():
     backbone = model(patch=(16, 16), stride=(10, 10))
     mel, _ = pictures(96)
 
-    embedded = backbone.patch_embed(mel)
+    embedded = backbone.patch_embed(backbone.patchify(mel))
 
     expected = backbone.patch_embed.proj(mel[:, None]).flatten(2).transpose(1, 2)
     assert torch.allclose(embedded, expected, atol=1e-4)
@@ -150,12 +150,31 @@ def test_pooling_by_hand():
     laid = torch.tensor([[[1.0, 2.0, 9.0], [3.0, 6.0, 9.0]]])  # rows x columns, third is padding
     tokens = laid.reshape(1, 6, 1)
 
+    sound = torch.tensor([[True, True, False] * 2])
+    prefix = torch.tensor([[[4.0], [7.0]]])
+
     pooled = pool(
-        tokens, Grid(2, 3), torch.tensor([2]), ("mean", "max", "std", "slices2", "row_mean")
+        Tokens(tokens, Grid(2, 3), sound, prefix),
+        torch.tensor([2]),
+        ("mean", "max", "std", "slices2", "row_mean", "cls"),
     )
 
     std = torch.tensor([1.0, 2.0, 3.0, 6.0]).std(unbiased=False).item()
-    assert pooled[0].tolist() == pytest.approx([3, 6, std, 2, 4, 1.5, 4.5])
+    assert pooled[0].tolist() == pytest.approx([3, 6, std, 2, 4, 1.5, 4.5, 5.5])
+
+
+def test_what_was_dropped_is_not_pooled():
+    tokens = torch.tensor([[[2.0], [6.0], [50.0]]])
+    sound = torch.tensor([[True, True, False]])
+    index = torch.tensor([[0, 5, 3]])  # of 2 x 3: low band's first column, high band's third
+
+    pooled = pool(
+        Tokens(tokens, Grid(2, 3), sound, torch.zeros(1, 0, 1), index),
+        torch.tensor([3]),
+        ("mean", "max", "slices3", "row_mean"),
+    )
+
+    assert pooled[0].tolist() == pytest.approx([4, 6, 2, 0, 6, 2, 6])
 
 
 def test_windows_are_equal_and_cover_the_clip():

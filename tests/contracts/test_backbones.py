@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from sslaudio import plugins
-from sslaudio.backbones.base import Backbone
+from sslaudio.augments.base import Draws
+from sslaudio.backbones.base import Backbone, Kept
+from sslaudio.backbones.drop import keep
 
 BINS, FRAMES = 128, 96
 
@@ -97,6 +99,116 @@ def test_hiding_nothing_is_not_hiding(backbone):
     none = backbone(mel, frames, torch.zeros_like(plain.sound))
 
     assert torch.allclose(none.patches, plain.patches, atol=1e-6)
+
+
+SHARES = (0.1, 0.25, 0.5, 0.6, 0.75)
+
+
+def draws(clips: int, seed: int = 3) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed), 0, clips, clips)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_dropping_in_one_clip_or_changing_it_changes_no_other(backbone, share):
+    mel, frames = pictures(320, 320, 200, 290)
+    for shape in backbone.drop_shapes:
+        kept = keep(backbone, frames, 320, share, draws(4), shape)
+        changed = mel.clone()
+        changed[1] += 3
+
+        before, after = (backbone(one, frames, kept=kept).patches for one in (mel, changed))
+
+        assert torch.isfinite(before).all()
+        assert torch.equal(before[[0, 2, 3]], after[[0, 2, 3]])
+        assert not torch.allclose(before[1], after[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_what_is_dropped_is_not_seen(backbone, share):
+    mel, frames = pictures(320, 320, 200)
+    for shape in backbone.drop_shapes:
+        kept = keep(backbone, frames, 320, share, draws(3), shape)
+        grid = backbone.grid(320)
+        seen = torch.zeros(3, grid.rows * grid.columns, dtype=torch.bool)
+        seen.scatter_(1, kept.index, kept.sound)
+        high, wide = backbone.stride
+        gone = ~seen.unflatten(1, tuple(grid))
+        gone = gone.repeat_interleave(high, 1).repeat_interleave(wide, 2)
+        changed = mel.clone()
+        changed[gone[:, :BINS, :320]] += 3
+
+        before, after = (backbone(one, frames, kept=kept) for one in (mel, changed))
+
+        sound = kept.sound[..., None]
+        assert torch.allclose(before.patches * sound, after.patches * sound, atol=1e-5)
+        assert torch.equal(before.sound, kept.sound)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_a_clip_keeps_the_share_of_its_own_patches(backbone, share):
+    _, frames = pictures(320, 96, 200)
+    columns = backbone.columns(frames)
+    kept = keep(backbone, frames, 320, share, draws(3), "columns")
+
+    rows = backbone.grid(320).rows
+    wanted = [max(1, n - int(share * n + 0.5)) for n in columns.tolist()]
+    assert (kept.sound.sum(dim=1) / rows).tolist() == wanted
+    assert kept.share == pytest.approx(1 - sum(wanted) / int(columns.sum()))
+    place = kept.index % backbone.grid(320).columns
+    assert (place < columns[:, None])[kept.sound].all()
+
+
+def test_dropping_nothing_is_not_dropping(backbone):
+    mel, frames = pictures(320, 140)
+    plain = backbone(mel, frames)
+
+    for shape in backbone.drop_shapes:
+        kept = keep(backbone, frames, 320, 0.0, draws(2), shape)
+        tokens = backbone(mel, frames, kept=kept)
+
+        laid, seen = tokens.laid()
+        assert torch.equal(seen.flatten(1), plain.sound)
+        expected = plain.patches * plain.sound[..., None]
+        assert torch.allclose((laid * seen[..., None]).flatten(1, 2), expected, atol=1e-4)
+
+
+def test_a_clip_keeps_and_gets_what_it_would_alone(backbone):
+    mel, frames = pictures(320, 200)
+    kept = keep(backbone, frames, 320, 0.5, draws(2), backbone.drop_shapes[0])
+    together = backbone(mel, frames, kept=kept)
+    grid = backbone.grid(200)
+    own = kept.index[1:, kept.sound[1]]
+    index = own // backbone.grid(320).columns * grid.columns + own % backbone.grid(320).columns
+    alone = Kept(index, torch.ones_like(index, dtype=torch.bool), kept.rows, kept.share)
+
+    tokens = backbone(mel[1:, :, :200], frames[1:], kept=alone)
+
+    assert torch.allclose(tokens.patches[0], together.patches[1, kept.sound[1]], atol=1e-4)
+
+
+def test_a_shape_that_would_break_the_grid_is_refused(backbone):
+    with pytest.raises(ValueError, match=r"cannot drop 'stars', only"):
+        keep(backbone, torch.tensor([96]), 96, 0.5, draws(1), "stars")
+
+
+def test_without_lengths_all_is_sound(backbone):
+    mel, frames = pictures(FRAMES, FRAMES)
+
+    assert torch.allclose(backbone(mel).patches, backbone(mel, frames).patches, atol=1e-5)
+    assert backbone(mel).sound.all()
+
+
+def test_it_stops_at_any_depth_and_says_what_comes_out(backbone):
+    mel, frames = pictures(FRAMES, 50)
+    for depth in range(1, len(backbone.blocks) + 1):
+        tokens = backbone(mel, frames, depth=depth)
+
+        assert tokens.grid == backbone.grid(FRAMES, depth)
+        assert tokens.patches.shape[2] == backbone.width(depth)
+        own = tokens.sound.unflatten(1, tuple(tokens.grid))[:, 0].sum(dim=1)
+        assert torch.equal(own, backbone.columns(frames, depth))
+        finer = backbone.finer(depth)
+        assert tokens.grid.columns <= backbone.grid(FRAMES).columns * finer
 
 
 def test_pictures_of_another_height_are_refused(backbone):

@@ -1,0 +1,86 @@
+"""Which patches leave before the backbone: patch-drop, drawn for each clip by itself.
+
+In:  a backbone, the clips' lengths, the share to drop and its shape, random numbers.
+Out: :class:`sslaudio.backbones.base.Kept`.
+
+Source: Ghosh et al. 2022 (SS-MAST, arXiv:2211.01515), section 2: a share of the patches of the
+log-mel is dropped before the encoder. Its code draws one set for the whole batch, in random order,
+and breaks the grid that pooling needs.
+"""
+
+from math import sqrt
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sslaudio.augments.base import Draws
+from sslaudio.backbones.base import Backbone, Kept
+
+SHAPES = ("patches", "columns", "rows", "both")
+"""Each patch by itself, whole columns of time, whole rows of frequency, or some of both."""
+
+
+def keep(
+    backbone: Backbone,
+    frames: Int[Tensor, " clips"],
+    width: int,
+    share: float,
+    draws: Draws,
+    shape: str | None = None,
+) -> Kept:
+    """Draw the patches that stay; every clip keeps at least one.
+
+    Args:
+        backbone: whose grid is drawn on.
+        frames: columns of each picture that are sound.
+        width: frames of the batch's pictures.
+        share: share of a clip's own patches, columns or rows to drop, rounded to whole ones.
+        draws: where the random numbers come from.
+        shape: one of :data:`SHAPES`; unset: the backbone's usual one.
+
+    Raises:
+        ValueError: the backbone cannot drop this shape, or the share is none.
+    """
+    shape = shape or backbone.drop_shapes[0]
+    if shape not in backbone.drop_shapes:
+        raise ValueError(
+            f"{type(backbone).__name__} cannot drop {shape!r}, only "
+            f"{', '.join(backbone.drop_shapes)}: what is left must stay a grid"
+        )
+    if not 0 <= share < 1:
+        raise ValueError(f"a share of {share:g} cannot be dropped; it is at least 0 and under 1")
+    grid = backbone.grid(width)
+    columns = backbone.columns(frames)
+    if shape == "patches":
+        place = torch.arange(grid.columns, device=frames.device).repeat(grid.rows)
+        sound = place < columns[:, None]
+        score = draws.uniform(len(place)).masked_fill(~sound, 2.0)
+        index, seen = _lowest(score, columns * grid.rows, share)
+        return Kept(index, seen, 1, _left(seen, columns * grid.rows))
+    by_row = {"columns": 0.0, "rows": share, "both": 1 - sqrt(1 - share)}[shape]
+    by_column = {"columns": share, "rows": 0.0, "both": 1 - sqrt(1 - share)}[shape]
+    place = torch.arange(grid.columns, device=frames.device)
+    score = draws.uniform(grid.columns).masked_fill(place >= columns[:, None], 2.0)
+    column, seen = _lowest(score, columns, by_column)
+    row, _ = _lowest(draws.uniform(grid.rows), torch.full_like(columns, grid.rows), by_row)
+    index = (row[:, :, None] * grid.columns + column[:, None]).flatten(1)
+    seen = seen.repeat(1, row.shape[1])
+    return Kept(index, seen, row.shape[1], _left(seen, columns * grid.rows))
+
+
+def _lowest(
+    score: Float[Tensor, "clips places"], count: Int[Tensor, " clips"], share: float
+) -> tuple[Int[Tensor, "clips kept"], Tensor]:
+    """The places of each clip's lowest scores, rising, and which of them are its own."""
+    places = score.shape[1]
+    most = max(1, places - int(share * places + 0.5))
+    order = score.argsort(dim=1)[:, :most]
+    wanted = (count - (share * count + 0.5).long()).clamp(min=1)
+    own = torch.arange(most, device=score.device) < wanted[:, None]
+    index, back = order.sort(dim=1)
+    return index, own.gather(1, back)
+
+
+def _left(seen: Tensor, patches: Int[Tensor, " clips"]) -> Float[Tensor, ""]:
+    return 1 - seen.sum() / patches.sum()
