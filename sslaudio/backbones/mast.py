@@ -172,7 +172,7 @@ class MAST(nn.Module):
 
     def width(self, depth: int | None = None) -> int:
         """Dim of the tokens after ``depth`` blocks."""
-        return int(list(self.blocks)[(depth or len(self.blocks)) - 1].dim_out)
+        return cast(PoolingBlock, self.blocks[(depth or len(self.blocks)) - 1]).dim_out
 
     def columns(
         self, frames: Int[Tensor, " clips"], depth: int | None = None
