@@ -37,7 +37,7 @@ from sslaudio.data.decode import decode
 from sslaudio.data.index import labelled_examples
 from sslaudio.data.processes import cores
 from sslaudio.data.stream import Batch, Stream
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import View
 from sslaudio.pretrain import SYNTHETIC
 from sslaudio.training.memory import reuse_freed_memory

@@ -27,7 +27,7 @@ from sslaudio.data.corpora.base import corpus_root
 from sslaudio.data.processes import cores
 from sslaudio.downstream import embed, results, supervised
 from sslaudio.downstream import probe as probes
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import Statistics, measure
 from sslaudio.tasks.base import Example, Fold, Task
 from sslaudio.training import checkpoint

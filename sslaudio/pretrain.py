@@ -27,7 +27,7 @@ from sslaudio import config as configs
 from sslaudio import recipe as recipes
 from sslaudio.data import synth
 from sslaudio.data.stream import Stream
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
 from sslaudio.training import checkpoint
 from sslaudio.training.loop import Loop, accelerator_for, environment, from_first

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sslaudio.backbones.base import Grid, Tokens
 from sslaudio.backbones.pooling import check, pool, pooled_dim
 from sslaudio.data.decode import resample
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import FrontEnd
 
 WINDOWS_AT_ONCE = 256
 """Windows that go through the backbone together; a long file takes no more memory for it."""

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslaudio.data import progress, stream
-from sslaudio.features.logmel import Config, FrontEnd
+from sslaudio.features.front_end import Config, FrontEnd
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from sslaudio.backbones.base import Grid
 from sslaudio.backbones.blocks import attend
 from sslaudio.backbones.encoder import Encoder, cut
 from sslaudio.backbones.pooling import pool, slice_weights
-from sslaudio.features.logmel import Config as Features
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import Config as Features
+from sslaudio.features.front_end import FrontEnd
 
 
 def model(frames: int = 96, **settings) -> ast.AST:

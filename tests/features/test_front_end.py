@@ -8,7 +8,7 @@ import soundfile
 import soxr
 import torch
 
-from sslaudio.features.logmel import FLOOR, Config, FrontEnd
+from sslaudio.features.front_end import FLOOR, Config, FrontEnd
 from sslaudio.features.stats import measure
 
 FRONT_END = FrontEnd(Config())
