@@ -27,8 +27,7 @@ from sslaudio.data.corpora.base import corpus_root
 from sslaudio.data.processes import cores
 from sslaudio.downstream import embed, results, supervised
 from sslaudio.downstream import probe as probes
-from sslaudio.features.front_end import FrontEnd
-from sslaudio.features.stats import Statistics, measure
+from sslaudio.features.stats import Statistics, measure, plain
 from sslaudio.tasks.base import Example, Fold, Task
 from sslaudio.training import checkpoint
 from sslaudio.training.report import Report, is_first_process, say, speak
@@ -194,7 +193,7 @@ def _encoder(
 
 
 def _statistics(recipe: recipes.Finetune, examples: Sequence[Example]) -> Statistics:
-    front_end = FrontEnd(recipe.features)
+    front_end = plain(recipe.features)
 
     def sounds() -> Iterable[tuple[Tensor, Tensor]]:
         for example in examples:

@@ -105,12 +105,12 @@ def _train(
     config = recipes.model_config(recipe, clip_frames, statistics)
     config["provenance"] = _provenance(run, resumed, init)
     torch.manual_seed(training.seed)
-    backbone = recipe.backbone.build(recipe.features.mel_bins, clip_frames)
+    backbone = recipe.backbone.build(recipe.features.bins, clip_frames)
     grid = backbone.grid(clip_frames)
     if grid.rows * grid.columns < 2:
         raise ValueError(
             f"data.clip_seconds {recipe.data.clip_seconds:g} makes pictures of "
-            f"{recipe.features.mel_bins} bins by {clip_frames} frames, one patch a clip, from "
+            f"{recipe.features.bins} bins by {clip_frames} frames, one patch a clip, from "
             f"which nothing is to be learned; make backbone.patch smaller or data.clip_seconds "
             f"longer"
         )

@@ -109,7 +109,7 @@ def model_config(recipe: Any, clip_frames: int, statistics: Mapping[str, float])
     Args:
         recipe: has ``features`` and ``backbone``.
         clip_frames: width of a training clip's picture.
-        statistics: ``mean`` and ``std`` of the log-mels.
+        statistics: ``mean`` and ``std`` of the pictures.
     """
     return {
         "format": checkpoint.FORMAT,
@@ -123,7 +123,7 @@ def build_encoder(config: Mapping[str, Any]) -> Encoder:
     """An encoder with random weights, as a ``config.json`` describes it."""
     features = configs.build(front_end.Config, config["features"], "features")
     chosen = configs.plugin("backbones", config["backbone"], "backbone")
-    backbone = chosen.build(features.mel_bins, config["clip_frames"])
+    backbone = chosen.build(features.bins, config["clip_frames"])
     return Encoder(
         front_end.FrontEnd(features),
         backbone,

@@ -208,7 +208,7 @@ def test_only_weights_that_reach_the_embedding_are_named():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"patch": (48, 16)}, r"cut 128 mel bins into patches of 48: 32 left over"),
+        ({"patch": (48, 16)}, r"cut 128 bins into patches of 48: 32 left over"),
         ({"patch": (256, 2)}, r"higher than the picture: set backbone.patch to at most 128"),
     ],
 )
