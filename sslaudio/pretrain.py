@@ -27,6 +27,7 @@ from sslaudio import config as configs
 from sslaudio import recipe as recipes
 from sslaudio.data import synth
 from sslaudio.data.stream import Stream
+from sslaudio.features.front_end import Config as Features
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
 from sslaudio.training import checkpoint
@@ -149,13 +150,18 @@ def _train(
 def _statistics(
     recipe: recipes.Pretrain, run: Path, resumed: Path | None, init: Path | None, accelerator: Any
 ) -> dict[str, float]:
-    """Mean and std: the recipe's, else the resumed or initial run's, else the training split's."""
+    """Mean and std: the recipe's, else the resumed or initial run's, else the training split's.
+
+    Those of an initial run hold only for pictures of its own kind.
+    """
     features = recipe.features
     if features.mean is not None and features.std is not None:
         return {"mean": features.mean, "std": features.std}
     if resumed is not None or init is not None:
         kept = checkpoint.read_config(run if init is None or resumed is not None else init)
-        return {"mean": kept["features"]["mean"], "std": kept["features"]["std"]}
+        before = configs.build(Features, kept["features"], "features")
+        if before.kind == features.kind:
+            return {"mean": kept["features"]["mean"], "std": kept["features"]["std"]}
     found = None
     if accelerator.is_main_process:
         measured = of_shards(recipe.data, features, STATISTICS_CLIPS)
@@ -207,7 +213,8 @@ def _check_unchanged(run: Path, recipe: recipes.Pretrain, resumed: Path | None) 
             f"set training.steps to {taken} or more"
         )
     before, after = (
-        dict(configs.flat(one)) for one in (recipes.read(run / "recipe.yaml", []), recipe)
+        {**dict(configs.flat(one)), **_front_end(one)}
+        for one in (recipes.read(run / "recipe.yaml", []), recipe)
     )
     differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     for key in differing:
@@ -219,6 +226,11 @@ def _check_unchanged(run: Path, recipe: recipes.Pretrain, resumed: Path | None) 
                 f"resume with the same recipe (leave --config out to take the run's own), or start "
                 f"a new run with --init {run}"
             )
+
+
+def _front_end(recipe: recipes.Pretrain) -> dict[str, Any]:
+    """What is in force of the front end, whether it was set or is the kind's own."""
+    return {f"features.{key}": value for key, value in recipe.features.settings._asdict().items()}
 
 
 def _provenance(run: Path, resumed: Path | None, init: Path | None) -> dict[str, Any]:
