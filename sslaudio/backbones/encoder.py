@@ -96,9 +96,7 @@ class Encoder(nn.Module):
             lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
         if sample_rate is not None and sample_rate != self.sample_rate:
             waveforms, lengths = resampled(waveforms, lengths, sample_rate, self.sample_rate)
-        with torch.no_grad():
-            pictures, frames = self.front_end(waveforms, lengths)
-        return self.embed(pictures, frames)
+        return self.embed(*self.front_end(waveforms, lengths))
 
     def embed(
         self,

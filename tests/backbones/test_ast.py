@@ -193,6 +193,16 @@ def test_a_long_file_is_embedded_in_little_memory_and_as_its_windows():
     assert grown < 1_500  # megabytes for ten minutes; a copy a window would take 20,000
 
 
+def test_gradients_of_an_embedding_reach_the_sound():
+    encoder = Encoder(FrontEnd(Features(), -5.0, 4.0), model(), ("mean",), None, 96)
+    sound = 0.1 * torch.randn(1, 8_000, generator=torch.Generator().manual_seed(4))
+    sound.requires_grad_()
+
+    encoder(sound).square().sum().backward()
+
+    assert sound.grad.isfinite().all() and sound.grad.count_nonzero() > 7_000
+
+
 def test_only_weights_that_reach_the_embedding_are_named():
     names = [
         name
