@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from sslaudio.backbones.attention import Bias, attend, weights
 from sslaudio.backbones.axis import Axis, edged, reach
 from sslaudio.backbones.blocks import DropPath, Mlp
 from sslaudio.backbones.relative import RelativeTable
@@ -135,18 +136,17 @@ class PoolingAttention(nn.Module):
         device = query.device
         by_row = self.rel_pos_h(queries.rows, keys.rows, lattice.rows.whole, device)
         by_column = self.rel_pos_w(queries.columns, keys.columns, lattice.columns.whole, device)
-        by_row = torch.einsum("brchw,brkw->bhrck", query, by_row.to(query.dtype))
-        by_column = torch.einsum("brchw,bckw->bhrck", query, by_column.to(query.dtype))
-        scores = torch.einsum("brchw,bklhw->bhrckl", query * query.shape[4] ** -0.5, key)
-        scores = scores + by_row[..., None] + by_column[..., None, :]
+        bias = Bias(
+            torch.einsum("brchw,brkw->bhrck", query, by_row.to(query.dtype)).flatten(2, 3),
+            torch.einsum("brchw,bckw->bhrck", query, by_column.to(query.dtype)).flatten(2, 3),
+        )
         sound = keys.sound(device)
-        if sound is not None:
-            least = torch.finfo(scores.dtype).min
-            scores = scores.masked_fill(~sound[:, None, None, None], least)
-        weights = scores.flatten(4).softmax(dim=4)
+        sound = None if sound is None else sound.expand(len(query), -1, -1).flatten(1)
+        query, key, value = (part.flatten(1, 2).transpose(1, 2) for part in (query, key, value))
         if self.maps is not None:
-            self.maps.append(weights.flatten(2, 3))
-        return torch.einsum("bhrck,bkhw->brchw", weights.to(value.dtype), value.flatten(1, 2))
+            self.maps.append(weights(query, key, sound, bias))
+        mixed = attend(query, key, value, sound, bias)
+        return mixed.transpose(1, 2).unflatten(1, (queries.rows.size, -1))
 
 
 def plain_norm(tokens: Float[Tensor, "*batch width"], norm: nn.LayerNorm) -> Tensor:
