@@ -9,7 +9,7 @@ arXiv:2211.01515), section 2.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -172,11 +172,57 @@ def convolved(
         tokens,
         lattice,
         stride,
-        lambda laid, padding: nn.functional.conv2d(
-            laid, weight, None, stride, padding, groups=len(weight)
-        ),
+        lambda laid, padding: depthwise(laid, weight, stride, padding),
         0.0,
     )
+
+
+def depthwise(
+    pictures: Float[Tensor, "several dim rows columns"],
+    weight: Float[Tensor, "dim 1 high wide"],
+    stride: int,
+    padding: tuple[int, int],
+) -> Float[Tensor, "several dim rows2 columns2"]:
+    """Depth-wise convolution; on CPUs a strided one goes back in float32.
+
+    Its backward pass in bfloat16 takes twenty times as long there (benchmarks/backbones.py).
+    """
+    weight = weight.to(pictures.dtype)
+    slow = pictures.device.type == "cpu" and pictures.dtype == torch.bfloat16 and stride > 1
+    if slow and not torch.compiler.is_compiling():
+        pooled: Tensor = _BackInFloat32.apply(pictures, weight, stride, padding)
+        return pooled
+    return nn.functional.conv2d(pictures, weight, None, stride, padding, groups=len(weight))
+
+
+class _BackInFloat32(torch.autograd.Function):
+    """Depth-wise convolution whose gradients are worked out in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, pictures: Tensor, weight: Tensor, stride: int, padding: tuple[int, int]
+    ) -> Tensor:
+        ctx.save_for_backward(pictures, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return nn.functional.conv2d(pictures, weight, None, stride, padding, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        pictures, weight = ctx.saved_tensors
+        of_pictures, of_weight, _ = torch.ops.aten.convolution_backward(
+            gradients[0].float(),
+            pictures.float(),
+            weight.float(),
+            None,
+            [ctx.stride] * 2,
+            list(ctx.padding),
+            [1, 1],
+            False,
+            [0, 0],
+            len(weight),
+            [True, True, False],
+        )
+        return of_pictures.to(pictures.dtype), of_weight.to(weight.dtype), None, None
 
 
 def highest(
