@@ -1,8 +1,11 @@
 """Transformer blocks that know which tokens are padding."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sslaudio.backbones.attention import attend, weights
 
@@ -44,7 +47,18 @@ class Mlp(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim_out"]:
         """Each token by itself."""
-        return self.fc2(nn.functional.gelu(self.fc1(tokens)))
+        return again(lambda hidden: self.fc2(nn.functional.gelu(hidden)), self.fc1(tokens))
+
+
+def again(work: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """``work(*tensors)``, whose cheap steps are done again going back instead of being kept.
+
+    A matrix product at its end is not done again.
+    """
+    if not torch.is_grad_enabled():
+        return work(*tensors)
+    done: Tensor = checkpoint(work, *tensors, use_reentrant=False, preserve_rng_state=False)
+    return done
 
 
 class DropPath(nn.Module):
