@@ -1,6 +1,7 @@
 """Transformer blocks that know which tokens are padding."""
 
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -50,15 +51,18 @@ class Mlp(nn.Module):
         return again(lambda hidden: self.fc2(nn.functional.gelu(hidden)), self.fc1(tokens))
 
 
-def again(work: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+Made = TypeVar("Made")
+"""What some work gives."""
+
+
+def again(work: Callable[..., Made], *tensors: Tensor) -> Made:
     """``work(*tensors)``, whose cheap steps are done again going back instead of being kept.
 
     A matrix product at its end is not done again.
     """
     if not torch.is_grad_enabled():
         return work(*tensors)
-    done: Tensor = checkpoint(work, *tensors, use_reentrant=False, preserve_rng_state=False)
-    return done
+    return cast(Made, checkpoint(work, *tensors, use_reentrant=False, preserve_rng_state=False))
 
 
 class DropPath(nn.Module):
