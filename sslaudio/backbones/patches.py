@@ -44,13 +44,15 @@ class Cutter:
         if self.patch[0] > self.bins:
             raise ValueError(
                 f"a patch of {self.patch[0]} bins is higher than the picture: set backbone.patch "
-                f"to at most {self.bins} bins, or raise features.mel_bins"
+                f"to at most {self.bins} bins, or raise features.mel_bins (kind mfcc: "
+                f"features.coefficients)"
             )
         left = (self.bins - self.patch[0]) % self.stride[0]
         if left and self.stride[0] >= self.patch[0] and not self.whole_only:
             raise ValueError(
-                f"cannot cut {self.bins} mel bins into patches of {self.patch[0]}: {left} left "
-                f"over. Change backbone.patch, or set features.mel_bins to {self.bins - left}"
+                f"cannot cut {self.bins} bins into patches of {self.patch[0]}: {left} left over. "
+                f"Change backbone.patch, or have {self.bins - left} bins: set features.mel_bins "
+                f"(kind mfcc: features.coefficients, kind spectrogram: features.f_max_hz)"
             )
 
     @property
@@ -82,8 +84,8 @@ class Cutter:
         clips, bins, frames = pictures.shape
         if bins != self.bins:
             raise ValueError(
-                f"a picture of {bins} mel bins came to a backbone built for {self.bins}; "
-                f"features.mel_bins must be what the weights were trained with"
+                f"a picture of {bins} bins came to a backbone built for {self.bins}; "
+                f"features.kind and features.mel_bins must be what the weights were trained with"
             )
         width = self.patch[1] + (self.grid(frames).columns - 1) * self.stride[1]
         if width > frames:

@@ -11,8 +11,8 @@ from sslaudio.backbones.base import Grid, Tokens
 from sslaudio.backbones.blocks import attend
 from sslaudio.backbones.encoder import Encoder, cut
 from sslaudio.backbones.pooling import pool, slice_weights
-from sslaudio.features.logmel import Config as Features
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import Config as Features
+from sslaudio.features.front_end import FrontEnd
 
 
 def model(frames: int = 96, **settings) -> ast.AST:
@@ -235,6 +235,16 @@ def test_a_long_file_is_embedded_in_little_memory_and_as_its_windows():
     assert grown < 1_500  # megabytes for ten minutes; a copy a window would take 20,000
 
 
+def test_gradients_of_an_embedding_reach_the_sound():
+    encoder = Encoder(FrontEnd(Features(), -5.0, 4.0), model(), ("mean",), None, 96)
+    sound = 0.1 * torch.randn(1, 8_000, generator=torch.Generator().manual_seed(4))
+    sound.requires_grad_()
+
+    encoder(sound).square().sum().backward()
+
+    assert sound.grad.isfinite().all() and sound.grad.count_nonzero() > 7_000
+
+
 def test_only_weights_that_reach_the_embedding_are_named():
     names = [
         name
@@ -250,7 +260,7 @@ def test_only_weights_that_reach_the_embedding_are_named():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"patch": (48, 16)}, r"cut 128 mel bins into patches of 48: 32 left over"),
+        ({"patch": (48, 16)}, r"cut 128 bins into patches of 48: 32 left over"),
         ({"patch": (256, 2)}, r"higher than the picture: set backbone.patch to at most 128"),
     ],
 )
