@@ -66,11 +66,13 @@ class Tokens:
         if self.index is None:
             return self.patches.unflatten(1, shape), self.sound.unflatten(1, shape)
         clips, _, dim = self.patches.shape
-        whole = self.patches.new_zeros(clips, self.grid.rows * self.grid.columns, dim)
-        seen = self.sound.new_zeros(whole.shape[:2])
-        whole = whole.scatter(1, self.index[..., None].expand_as(self.patches), self.patches)
-        seen = seen.scatter(1, self.index, self.sound)
-        return whole.unflatten(1, shape), seen.unflatten(1, shape)
+        places = self.grid.rows * self.grid.columns
+        whole = self.patches.new_zeros(clips, places + 1, dim)
+        seen = self.sound.new_zeros(clips, places + 1)
+        index = self.index.where(self.sound, places)  # what is not to be seen goes to waste
+        whole = whole.scatter(1, index[..., None].expand_as(self.patches), self.patches)
+        seen = seen.scatter(1, index, self.sound)
+        return whole[:, :places].unflatten(1, shape), seen[:, :places].unflatten(1, shape)
 
 
 @runtime_checkable

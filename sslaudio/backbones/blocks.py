@@ -67,14 +67,12 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     """Two linear layers with a GELU between."""
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, dim_out: int | None = None) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = nn.Linear(hidden, dim_out or dim)
 
-    def forward(
-        self, tokens: Float[Tensor, "clips tokens dim"]
-    ) -> Float[Tensor, "clips tokens dim"]:
+    def forward(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim_out"]:
         """Each token by itself."""
         return self.fc2(nn.functional.gelu(self.fc1(tokens)))
 
@@ -89,13 +87,12 @@ class DropPath(nn.Module):
         super().__init__()
         self.ratio = ratio
 
-    def forward(
-        self, tokens: Float[Tensor, "clips tokens dim"]
-    ) -> Float[Tensor, "clips tokens dim"]:
+    def forward(self, tokens: Float[Tensor, "clips *tokens"]) -> Float[Tensor, "clips *tokens"]:
         """Zero or scale each clip's tokens."""
         if not self.training or self.ratio == 0:
             return tokens
-        kept = torch.rand(len(tokens), 1, 1, device=tokens.device) >= self.ratio
+        ones = (1,) * (tokens.dim() - 1)
+        kept = torch.rand(len(tokens), *ones, device=tokens.device) >= self.ratio
         return tokens * kept / (1 - self.ratio)
 
 

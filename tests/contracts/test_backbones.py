@@ -25,8 +25,9 @@ def backbone(request) -> Backbone:
     assert is_dataclass(module.Config)
     torch.manual_seed(0)
     built = module.build(module.Config(), BINS, FRAMES).eval()
-    for weight in built.parameters():  # a fresh start is too tame to show mistakes
-        torch.nn.init.normal_(weight, std=0.1)
+    for name, weight in built.named_parameters():  # a fresh start is too tame to show mistakes
+        norm = "norm" in name and name.endswith("weight")
+        torch.nn.init.normal_(weight, mean=float(norm), std=0.1)
     return built.requires_grad_(False)
 
 

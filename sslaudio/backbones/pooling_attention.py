@@ -1,0 +1,261 @@
+"""Multi-head pooling attention and the block around it, on grids that may have lost units.
+
+Tokens are ``[clips, rows, columns, dim]`` with ``dim`` innermost throughout: pooling is then a
+depth-wise convolution over memory as it lies, without a copy. Parameter names are timm's.
+
+Source: Li et al. 2022 (MViTv2, arXiv:2112.01526), sections 3 and 4; Ghosh et al. 2022 (SS-MAST,
+arXiv:2211.01515), section 2.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sslaudio.backbones.axis import Axis, edged, reach
+from sslaudio.backbones.blocks import DropPath, Mlp
+from sslaudio.backbones.relative import RelativeTable
+
+KERNEL = 3
+"""Of every pooling: overlapping, padded by one."""
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The two axes of a grid."""
+
+    rows: Axis
+    columns: Axis
+
+    def pooled(self, stride: int) -> "Lattice":
+        """The grid after pooling both axes by ``stride``."""
+        return Lattice(self.rows.pooled(stride), self.columns.pooled(stride))
+
+    def sound(self, device: torch.device) -> Bool[Tensor, "clips rows columns"] | None:
+        """Where a token is to be seen; unset: everywhere."""
+        rows, columns = self.rows.sound(device), self.columns.sound(device)
+        if columns is None:
+            assert rows is None
+            return None
+        if rows is None:
+            rows = columns.new_ones(1, self.rows.size)
+        return rows[:, :, None] & columns[:, None]
+
+
+class Shape(NamedTuple):
+    """What a block is built for."""
+
+    dim: int
+    """Of the tokens that come in."""
+    dim_out: int
+    """Of the tokens that go out."""
+    heads: int
+    query_stride: int
+    key_stride: int
+    grid: tuple[int, int]
+    """Rows and columns that come in, which the tables are laid out for."""
+    expand: str
+    """Where dim grows: ``attention`` or ``mlp``."""
+
+    @property
+    def attention_dim(self) -> int:
+        """Width of the attention."""
+        return self.dim_out if self.expand == "attention" else self.dim
+
+
+class PoolingAttention(nn.Module):
+    """Attention among pooled queries, keys and values; the pooled query is added to what it finds.
+
+    Queries are pooled by ``query_stride``, keys and values by ``key_stride``, each by a 3 by 3
+    depth-wise convolution that the heads share, and normed.
+    """
+
+    maps: list[Tensor] | None = None
+    """Where the weights of each call go; set by :mod:`sslaudio.backbones.inspect` for a while."""
+
+    def __init__(self, shape: Shape, norm_eps: float = 1e-6) -> None:
+        super().__init__()
+        dim, self.heads = shape.attention_dim, shape.heads
+        width = dim // shape.heads
+        self.query_stride, self.key_stride = shape.query_stride, shape.key_stride
+        self.qkv = nn.Linear(shape.dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        for part in "qkv":
+            pool = nn.Conv2d(width, width, KERNEL, groups=width, bias=False)
+            setattr(self, f"pool_{part}", pool)
+            setattr(self, f"norm_{part}", nn.LayerNorm(width, eps=norm_eps))
+        strides = (self.query_stride, self.key_stride)
+        self.rel_pos_h = RelativeTable(shape.grid[0], *strides, width)
+        self.rel_pos_w = RelativeTable(shape.grid[1], *strides, width)
+
+    def forward(
+        self, tokens: Float[Tensor, "clips rows columns dim"], lattice: Lattice
+    ) -> Float[Tensor, "clips rows2 columns2 dim2"]:
+        """Mix tokens; what is not sound is seen by none."""
+        queries, keys = lattice.pooled(self.query_stride), lattice.pooled(self.key_stride)
+        dim = self.proj.in_features
+        sound = lattice.sound(tokens.device)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        pooled = []
+        for number, part in enumerate("qkv"):
+            rows = slice(number * dim, (number + 1) * dim)
+            projected = nn.functional.linear(tokens, weight[rows], bias[rows])
+            if sound is not None:
+                projected = projected * sound[..., None]
+            stride = self.query_stride if part == "q" else self.key_stride
+            pooled.append(self._pool(projected, lattice, part, stride))
+        query, key, value = pooled
+        mixed = self._attend(query, key, value, lattice, queries, keys)
+        return self.proj((mixed + query).flatten(3))
+
+    def _pool(
+        self,
+        tokens: Float[Tensor, "clips rows columns dim"],
+        lattice: Lattice,
+        part: str,
+        stride: int,
+    ) -> Float[Tensor, "clips rows2 columns2 heads width"]:
+        weight = getattr(self, f"pool_{part}").weight.repeat(self.heads, 1, 1, 1)
+        norm = getattr(self, f"norm_{part}")
+        pooled = convolved(tokens, weight, lattice, stride)
+        return plain_norm(pooled.unflatten(3, (self.heads, -1)), norm)
+
+    def _attend(
+        self,
+        query: Float[Tensor, "clips rows columns heads width"],
+        key: Float[Tensor, "clips rows2 columns2 heads width"],
+        value: Float[Tensor, "clips rows2 columns2 heads width"],
+        lattice: Lattice,
+        queries: Lattice,
+        keys: Lattice,
+    ) -> Float[Tensor, "clips rows columns heads width"]:
+        device = query.device
+        by_row = self.rel_pos_h(queries.rows, keys.rows, lattice.rows.whole, device)
+        by_column = self.rel_pos_w(queries.columns, keys.columns, lattice.columns.whole, device)
+        by_row = torch.einsum("brchw,brkw->bhrck", query, by_row.to(query.dtype))
+        by_column = torch.einsum("brchw,bckw->bhrck", query, by_column.to(query.dtype))
+        scores = torch.einsum("brchw,bklhw->bhrckl", query * query.shape[4] ** -0.5, key)
+        scores = scores + by_row[..., None] + by_column[..., None, :]
+        sound = keys.sound(device)
+        if sound is not None:
+            least = torch.finfo(scores.dtype).min
+            scores = scores.masked_fill(~sound[:, None, None, None], least)
+        weights = scores.flatten(4).softmax(dim=4)
+        if self.maps is not None:
+            self.maps.append(weights.flatten(2, 3))
+        return torch.einsum("bhrck,bkhw->brchw", weights.to(value.dtype), value.flatten(1, 2))
+
+
+def plain_norm(tokens: Float[Tensor, "*batch width"], norm: nn.LayerNorm) -> Tensor:
+    """Layer norm in the tokens' own precision; its sums are in float32 all the same."""
+    with torch.autocast(tokens.device.type, enabled=False):
+        return nn.functional.layer_norm(
+            tokens,
+            norm.normalized_shape,
+            norm.weight.to(tokens.dtype),
+            norm.bias.to(tokens.dtype),
+            norm.eps,
+        )
+
+
+def convolved(
+    tokens: Float[Tensor, "clips rows columns dim"],
+    weight: Float[Tensor, "dim 1 high wide"],
+    lattice: Lattice,
+    stride: int,
+) -> Float[Tensor, "clips rows2 columns2 dim"]:
+    """Depth-wise convolution, padded by one, that does not see across a seam."""
+    return _over_units(
+        tokens,
+        lattice,
+        stride,
+        lambda laid, padding: nn.functional.conv2d(
+            laid, weight, None, stride, padding, groups=len(weight)
+        ),
+        0.0,
+    )
+
+
+def highest(
+    tokens: Float[Tensor, "clips rows columns dim"], lattice: Lattice, stride: int
+) -> Float[Tensor, "clips rows2 columns2 dim"]:
+    """Max pooling, 3 by 3 and padded by one, of what is sound."""
+    sound = lattice.sound(tokens.device)
+    if sound is not None:
+        tokens = tokens.masked_fill(~sound[..., None], -torch.inf)
+    pooled = _over_units(
+        tokens,
+        lattice,
+        stride,
+        lambda laid, padding: nn.functional.max_pool2d(laid, KERNEL, stride, padding),
+        -torch.inf,
+    )
+    return pooled if sound is None else pooled.masked_fill(pooled == -torch.inf, 0.0)
+
+
+def _over_units(
+    tokens: Float[Tensor, "clips rows columns dim"],
+    lattice: Lattice,
+    stride: int,
+    work: Callable[[Tensor, tuple[int, int]], Tensor],
+    fill: float,
+) -> Float[Tensor, "clips rows2 columns2 dim"]:
+    """Do ``work(pictures, padding)`` on the whole grid, or on each unit with its edges."""
+    rows, columns = lattice.rows, lattice.columns
+    if rows.units is None and columns.units is None:
+        return work(tokens.permute(0, 3, 1, 2), (1, 1)).permute(0, 2, 3, 1)
+    edges = reach(KERNEL, stride, 1)
+    clips, high = len(tokens), 1
+    if rows.units is not None:
+        tokens = edged(tokens[:, None], rows, edges, fill)[:, 0].flatten(1, 2)
+        high = rows.units.shape[1]
+    if columns.units is not None:
+        tokens = edged(tokens, columns, edges, fill)
+    else:
+        tokens = tokens[:, :, None]
+    tokens = tokens.unflatten(1, (high, -1)).transpose(2, 3)
+    wide = tokens.shape[2]
+    padding = (int(rows.units is None), int(columns.units is None))
+    done = work(tokens.flatten(0, 2).permute(0, 3, 1, 2), padding).permute(0, 2, 3, 1)
+    done = done.unflatten(0, (clips, high, wide)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    if fill:
+        return done
+    if rows.units is not None:
+        done = done * rows.scale(KERNEL, stride, 1)[:, :, None, None].to(done.dtype)
+    if columns.units is not None:
+        done = done * columns.scale(KERNEL, stride, 1)[:, None, :, None].to(done.dtype)
+    return done
+
+
+class PoolingBlock(nn.Module):
+    """Pooling attention, then MLP; the first of a stage pools what goes past it too."""
+
+    def __init__(
+        self, shape: Shape, mlp_ratio: float, drop_path: float, norm_eps: float = 1e-6
+    ) -> None:
+        super().__init__()
+        dim, dim_out, within = shape.dim, shape.dim_out, shape.attention_dim
+        self.stride, self.dim_out = shape.query_stride, dim_out
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attn = PoolingAttention(shape, norm_eps)
+        self.norm2 = nn.LayerNorm(within, eps=norm_eps)
+        self.mlp = Mlp(within, round(within * mlp_ratio), dim_out)
+        self.shortcut_proj_attn = nn.Linear(dim, within) if within != dim else None
+        self.shortcut_proj_mlp = nn.Linear(within, dim_out) if within != dim_out else None
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self, tokens: Float[Tensor, "clips rows columns dim"], lattice: Lattice
+    ) -> Float[Tensor, "clips rows2 columns2 dim2"]:
+        """Where dim grows, the way past takes the normed tokens, as MViTv2's code has it."""
+        normed = self.norm1(tokens)
+        past = tokens if self.shortcut_proj_attn is None else self.shortcut_proj_attn(normed)
+        if self.stride > 1:
+            past = highest(past, lattice, self.stride)
+        tokens = past + self.drop_path(self.attn(normed, lattice))
+        normed = self.norm2(tokens)
+        past = tokens if self.shortcut_proj_mlp is None else self.shortcut_proj_mlp(normed)
+        return past + self.drop_path(self.mlp(normed))
