@@ -1,5 +1,6 @@
 """What every importer gives, and what they all need to read off a vision transformer's weights."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,10 +102,15 @@ def vit_fields(weights: State, heads: int | None = None) -> dict[str, Any]:
     }
 
 
+SHARED = re.compile(
+    r"(patch_embed\.proj|norm|blocks\.\d+\.(norm[12]|attn\.(qkv|proj)|mlp\.fc[12]))\.(weight|bias)"
+)
+"""Names that timm's vision transformers and our AST share."""
+
+
 def encoder_weights(state: State) -> dict[str, Tensor]:
     """What timm's names and ours share: patches, blocks and the last norm, in float32."""
-    parts = ("patch_embed.proj.", "blocks.", "norm.")
-    return {name: value.float() for name, value in state.items() if name.startswith(parts)}
+    return {name: value.float() for name, value in state.items() if SHARED.fullmatch(name)}
 
 
 def prefix_weights(

@@ -15,6 +15,7 @@ from torch import Tensor
 from sslaudio.backbones.pretrained.base import (
     AUDIOSET,
     ESC50,
+    SHARED,
     SPEECH_COMMANDS,
     Asked,
     Head,
@@ -215,8 +216,12 @@ def _features(mean: float, std: float, bins: int, frames: int) -> dict[str, Any]
 
 def _left(state: State, known: tuple[str, ...]) -> list[str]:
     """What to say of weights that have no place."""
-    used = ("v.patch_embed.proj.", "v.blocks.", "v.norm.", "v.cls_token", "v.dist_token")
-    rest = [name for name in state if not name.startswith((*used, "v.pos_embed", *known, *UNUSED))]
+    aside = ("v.cls_token", "v.dist_token", "v.pos_embed", *known, *UNUSED)
+    rest = [
+        name
+        for name in state
+        if not SHARED.fullmatch(name.removeprefix("v.")) and not name.startswith(aside)
+    ]
     notes = ["ImageNet's unused heads are left out"] if any(map(_is_unused, state)) else []
     return notes + ([f"left out: {', '.join(sorted(rest))}"] if rest else [])
 
