@@ -200,7 +200,8 @@ def load_classifier(run: Path) -> Classifier:
             f"{run} has no head that tells classes apart; fine-tune it (sslaudio finetune --task "
             f"NAME --checkpoint {run} --out RUN2), or import weights of a classifier"
         )
-    encoder, classes = load_encoder(run), tuple(config["classes"])
+    encoder, classes = build_encoder(config), tuple(config["classes"])
+    fill_backbone(encoder.backbone, weights, str(run))
     head = Head(encoder.dim, len(classes), config.get("head", {}).get("norm_eps"))
     checkpoint.fill(head, own, f"the head of {run}")
     return Classifier(encoder, head, classes).eval()

@@ -134,6 +134,13 @@ def places(bins: int, frames: int, patch: tuple[int, int], stride: tuple[int, in
     return max(0, rows) * max(0, columns)
 
 
+def statistics_note(of: str, asked: Asked) -> tuple[str, ...]:
+    """What to say of statistics that were assumed; nothing where the user gave both."""
+    if {"mean", "std"} <= set(asked.features):
+        return ()
+    return (f"features.mean and features.std are {of}; set both if others are right",)
+
+
 def pair(value: Any) -> tuple[int, int]:
     """One number for both axes, or one for each."""
     one, other = value if isinstance(value, list | tuple) else (value, value)

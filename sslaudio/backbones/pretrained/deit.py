@@ -19,6 +19,7 @@ from sslaudio.backbones.pretrained.base import (
     encoder_weights,
     pair,
     prefix_weights,
+    statistics_note,
     vit_fields,
 )
 
@@ -71,7 +72,7 @@ def convert(state: State, asked: Asked, source: str) -> Pretrained:
         notes=(
             f"colours are summed; positions of {side} by {side} serve {grid.rows} by "
             f"{grid.columns} (backbone.positions {rule})",
-            "features.mean and features.std are AudioSet's, as AST sets them",
+            *statistics_note("AudioSet's, as AST sets them", asked),
             "ImageNet's classes are left out",
         ),
     )

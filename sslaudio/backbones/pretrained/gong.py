@@ -26,6 +26,7 @@ from sslaudio.backbones.pretrained.base import (
     pair,
     places,
     prefix_weights,
+    statistics_note,
     vit_fields,
 )
 
@@ -69,8 +70,7 @@ def ast(state: State, asked: Asked, source: str) -> Pretrained:
     mean, std, told = _statistics(frames, head)
     by_frames = patch[0] == bins
     notes = [f"{count} positions: stride {stride[0]} {stride[1]}, pictures of {frames} frames"]
-    if not {"mean", "std"} <= set(asked.features):
-        notes.append(f"features.mean and features.std are {told}")
+    notes += statistics_note(told, asked)
     if by_frames:
         notes.append("patches as high as the picture are SSAST's: pooled by mean, as it fine-tunes")
     return Pretrained(
@@ -135,7 +135,7 @@ def ssast(state: State, asked: Asked, source: str) -> Pretrained:
             for number, layer in ((0, "fc1"), (2, "fc2"))
             for part in ("weight", "bias")
         },
-        notes=("features.mean and features.std are AudioSet's", *_left(state, known)),
+        notes=(*statistics_note("AudioSet's", asked), *_left(state, known)),
     )
 
 
@@ -190,7 +190,7 @@ def _statistics(frames: int, head: Head | None) -> tuple[float, float, str]:
         chosen, why = CLASSES[classes], f"for {classes} classes"
     else:
         chosen, why = FRAMES.get(frames, AUDIOSET), f"for {frames} frames"
-    return *chosen, f"{CORPORA[chosen]}'s, {why}; set both if it was trained with others"
+    return *chosen, f"{CORPORA[chosen]}'s, {why}"
 
 
 def _head(state: State) -> Head | None:
