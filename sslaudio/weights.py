@@ -156,8 +156,10 @@ def _asked(arguments: argparse.Namespace, flags: list[str]) -> Asked:
     if not any(flag.partition("=")[0] == "--backbone" for flag in flags):
         del backbone["name"]
     frames = arguments.frames
+    aside = ("pad", "legacy_frames", "mean", "std")
+    shown = {key: value for key, value in given["features"].items() if key not in aside}
+    features = configs.build(front_end.Config, shown, "features")
     if arguments.clip_seconds is not None:
-        features = configs.build(front_end.Config, given["features"], "features")
         frames = features.frames(round(arguments.clip_seconds * features.sample_rate))
     if frames is not None and arguments.kind != "timm":
         raise ValueError(
@@ -166,7 +168,7 @@ def _asked(arguments: argparse.Namespace, flags: list[str]) -> Asked:
         )
     if frames is not None and frames < 1:
         raise ValueError(f"--frames is {frames}; it is at least 1")
-    return Asked(backbone, given["features"], frames)
+    return Asked(backbone, given["features"], features.bins, frames)
 
 
 def _hf(source: str, asked: Asked) -> Found:

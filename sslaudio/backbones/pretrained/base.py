@@ -38,6 +38,8 @@ class Asked:
     """Fields of the backbone's ``Config``."""
     features: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the front end's ``Config``."""
+    bins: int = 128
+    """Rows of the pictures, by those fields."""
     frames: int | None = None
     """Width of a training clip's picture."""
 

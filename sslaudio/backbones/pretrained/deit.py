@@ -36,7 +36,8 @@ def convert(state: State, asked: Asked, source: str) -> Pretrained:
 
     Args:
         state: timm's names.
-        asked: of the backbone, stride, positions and heads are read; of the features, ``mel_bins``.
+        asked: of the backbone, stride, positions and heads are read; of the features, bins and
+            width.
         source: for messages.
 
     Raises:
@@ -58,7 +59,8 @@ def convert(state: State, asked: Asked, source: str) -> Pretrained:
     fields = vit_fields(weights, asked.backbone.get("heads"))
     stride = pair(asked.backbone.get("stride", STRIDE) or fields["patch"])
     rule: Rule = asked.backbone.get("positions", "legacy_cut")
-    bins, frames = asked.features.get("mel_bins") or 128, asked.frames or FRAMES
+    bins = asked.bins
+    frames = asked.frames or asked.features.get("legacy_frames") or FRAMES
     square = _square(state["pos_embed"].float(), len(tokens), source)
     grid = Cutter(pair(fields["patch"]), stride, bins).grid(frames)
     weights["positions.table"] = fit(square, grid, rule)

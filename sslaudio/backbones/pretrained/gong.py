@@ -39,7 +39,6 @@ CLASSES = {527: AUDIOSET, 50: ESC50, 35: SPEECH_COMMANDS}
 """Classes that AST was published with, and the statistics that go with them."""
 CORPORA = {AUDIOSET: "AudioSet", ESC50: "ESC-50", SPEECH_COMMANDS: "Speech Commands"}
 NORM_EPS, HEAD_NORM_EPS = 1e-6, 1e-5
-BINS = 128
 UNUSED = ("v.head.", "v.head_dist.")
 """ImageNet's heads, which AST keeps and never uses."""
 VIT = ("v.cls_token", "v.pos_embed", "v.patch_embed.proj.weight", "v.blocks.0.attn.qkv.weight")
@@ -50,7 +49,7 @@ def ast(state: State, asked: Asked, source: str) -> Pretrained:
 
     Args:
         state: with or without ``module.`` before the names.
-        asked: of the backbone, stride and heads are read; of the features, ``mel_bins``,
+        asked: of the backbone, stride and heads are read; of the features, bins,
             ``legacy_frames``, mean and std.
         source: for messages.
 
@@ -63,7 +62,7 @@ def ast(state: State, asked: Asked, source: str) -> Pretrained:
         raise ValueError(f"{source} holds SSAST's heads (cpredlayer); import it with --from ssast")
     weights = _vit(state)
     fields = vit_fields(weights, asked.backbone.get("heads"))
-    patch, bins = pair(fields["patch"]), asked.features.get("mel_bins") or BINS
+    patch, bins = pair(fields["patch"]), asked.bins
     count = state["v.pos_embed"].shape[1] - fields["prefix_tokens"]
     stride, frames = _laid(count, patch, bins, asked, source)
     head = _head(state)

@@ -74,7 +74,7 @@ def test_every_tensor_comes_by_the_rule(small):
         (Asked(frames=512), (12, 50)),
         (Asked({"stride": [16, 16]}), (8, 64)),
         (Asked({"stride": None}), (8, 64)),
-        (Asked({"stride": [14, 12]}, {"mel_bins": 64}), (4, 85)),
+        (Asked({"stride": [14, 12]}, bins=64), (4, 85)),
     ],
 )
 def test_positions_of_384_pixels_are_cut_in_the_middle_or_stretched(large, asked, grid):
@@ -119,7 +119,7 @@ def test_what_the_vision_model_computes_of_a_grey_picture_the_audio_model_comput
     model = timm.create_model(DEIT, pretrained=False).eval()
     calm = {key: 0.1 * value for key, value in small.items()}
     model.load_state_dict(calm)
-    made = ours.convert(calm, Asked({"stride": [16, 16]}, {"mel_bins": 224}, 224), "it")
+    made = ours.convert(calm, Asked({"stride": [16, 16]}, bins=224, frames=224), "it")
     encoder = ast.build(configured(made), 224, 224).eval()
     encoder.load_state_dict(made.weights)
     picture = torch.randn(1, 224, 224, generator=torch.Generator().manual_seed(2))
