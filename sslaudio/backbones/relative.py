@@ -66,7 +66,7 @@ class RelativeTable(nn.Module):
         zero = reach - self.key_step
         longest = self._reach(size)
         if longest <= reach:
-            return self.table[distance + zero]
+            return nn.functional.embedding(distance + zero, self.table)
         own = self._own(query, key, longest, device)
         share = ((reach - self.key_step) / (own - self.key_step)).clamp(max=1.0)
         entry = (zero + share[:, None, None] * distance).clamp(0, len(self.table) - 1)
