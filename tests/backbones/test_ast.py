@@ -46,6 +46,29 @@ def test_grids_are_asts(patch, stride, frames, grid):
     assert model(patch=patch, stride=stride).grid(frames) == Grid(*grid)
 
 
+def test_a_rest_that_fills_no_patch_is_left_out_where_asked_for():
+    backbone = ast.build(ast.Config(whole_patches=True), 100, 96)
+    mel = pictures(70)[0][:, :100]
+
+    embedded = backbone.patch_embed(backbone.patchify(mel))
+
+    assert backbone.grid(70) == Grid(6, 4)  # 4 of 100 bins and 6 of 70 frames are left
+    expected = backbone.patch_embed.proj(mel[:, None]).flatten(2).transpose(1, 2)
+    assert torch.allclose(embedded, expected, atol=1e-4)
+
+
+def test_positions_of_the_prefix_are_added_to_it():
+    apart, mel = model(prefix_positions=True), pictures(96)[0]
+    joined = model()
+    weights = apart.state_dict()
+    positions = weights.pop("prefix_positions")
+
+    joined.load_state_dict({**weights, "prefix": weights["prefix"] + positions})
+
+    assert positions.abs().max() > 0.1
+    assert torch.equal(apart(mel).prefix, joined(mel).prefix)
+
+
 def test_patches_run_low_band_first_then_in_time():
     backbone = model(patch=(64, 2))
     mel = (100 * torch.arange(128.0)[:, None] + torch.arange(6.0))[None]
