@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sslaudio.augments.base import Draws
-from sslaudio.backbones.base import Backbone, Tokens, at
+from sslaudio.backbones.base import Backbone, Kept, Tokens, at
+from sslaudio.backbones.drop import keep
 from sslaudio.objectives.base import View, masked_mean, spread
 from sslaudio.objectives.heads import Activation, Predictor
 from sslaudio.objectives.masks import hide
@@ -38,6 +39,9 @@ class Config:
     centred: bool = False
     """Whether the candidates of InfoNCE are first freed of their clip's mean hidden patch: what
     they share (spectral tilt, hum, room) tells none apart, and predicting it earns nothing."""
+    drop_share: float = 0.0
+    """Share of a clip's patches that leave before the backbone, neither seen nor asked for; rounded
+    to what the backbone can drop (whole patches; on MAST whole columns)."""
     temperature: float = 0.1
     """Of the cosine between a prediction and the candidate patches."""
     contrastive_weight: float = 1.0
@@ -56,6 +60,11 @@ class Config:
             raise ValueError(
                 f"objective.mask_share is {self.mask_share:g}; it is the share of patches hidden, "
                 f"between 0 and 1 (SSAST: 0.78)"
+            )
+        if not 0 <= self.drop_share < 1:
+            raise ValueError(
+                f"objective.drop_share is {self.drop_share:g}; it is the share of patches dropped, "
+                f"at least 0 and under 1 (SS-MAST: 0.2)"
             )
         for key in ("mask_span", "head_dim"):
             if getattr(self, key) < 1:
@@ -88,6 +97,8 @@ class Question:
     """Which of ``index`` are hidden, wholly sound and not flat."""
     targets: Float[Tensor, "clips asked values"]
     """The patches at ``index``, each normalised to mean 0 and deviation 1."""
+    kept: Kept | None
+    """Patches that go through the backbone; unset: all."""
 
 
 class MaskedPatch(nn.Module):
@@ -116,12 +127,14 @@ class MaskedPatch(nn.Module):
         Returns:
             ``loss`` and its parts ``info_nce`` and ``squared_error``, means over patches, then
             clips; ``accuracy`` of finding the right patch among ``candidates`` patches, and
-            ``chance``, what guessing would give; ``spread`` of the clips' mean tokens.
+            ``chance``, what guessing would give; ``hidden_share`` of the patches that stay and
+            ``dropped_share`` of all; ``spread`` of the clips' mean tokens.
         """
         (view,) = views
         question = self.ask(view, draws)
-        tokens = self.backbone(view.pictures, view.frames, hidden=question.hidden)
-        told, rebuilt = self._answers(tokens, question)
+        tokens, on_grid, sound = self._encode(view, question)
+        asked = at(on_grid, question.index)
+        told, rebuilt = self.tell(asked).float(), self.rebuild(asked).float()
         targets = question.targets
         candidates = centre(targets, question.asked) if self.config.centred else targets
         info_nce, found = contrast(told, candidates, question.asked, self.config.temperature)
@@ -131,6 +144,7 @@ class MaskedPatch(nn.Module):
             self.config.contrastive_weight * info_nce.mean()
             + self.config.error_weight * error.mean()
         )
+        dropped = {} if question.kept is None else {"dropped_share": question.kept.share}
         return {
             "loss": loss,
             "info_nce": info_nce.mean().detach(),
@@ -138,8 +152,9 @@ class MaskedPatch(nn.Module):
             "accuracy": found.sum() / count.sum().clamp(min=1),
             "chance": (count > 0).sum() / count.sum().clamp(min=1),
             "candidates": count.mean(),
-            "hidden_share": (question.hidden & tokens.sound).sum() / tokens.sound.sum(),
+            "hidden_share": (question.hidden & sound).sum() / sound.sum(),
             "spread": spread(_mean_token(tokens)),
+            **dropped,
         }
 
     def after_step(self, step: int, steps: int) -> None:
@@ -154,7 +169,11 @@ class MaskedPatch(nn.Module):
         sound = place < columns[:, None]
         # The last column of a clip may be part padding: hidden like any other, but not asked for.
         whole = place < self.backbone.whole_columns(view.frames)[:, None]
-        config = self.config
+        config, kept = self.config, None
+        if config.drop_share:
+            width = view.pictures.shape[2]
+            kept = keep(self.backbone, view.frames, width, config.drop_share, draws)
+            sound = torch.zeros_like(sound).scatter(1, kept.index, kept.sound)
         hidden = hide(config.mask_shape, config.mask_span, config.mask_share, sound, grid, draws)
         whole &= hidden
         most = max(1, int(whole.sum(dim=1).max()))
@@ -163,27 +182,33 @@ class MaskedPatch(nn.Module):
         std, mean = std_mean(targets)
         asked = whole.gather(1, index) & (std[..., 0] >= config.flat_std)
         targets = (targets - mean) / std.clamp(min=config.flat_std)
-        return Question(hidden, index, asked, targets)
+        return Question(hidden, index, asked, targets, kept)
 
-    def _answers(
-        self, tokens: Tokens, question: Question
-    ) -> tuple[Float[Tensor, "clips asked values"], Float[Tensor, "clips asked values"]]:
-        asked = at(tokens.patches, question.index)
-        return self.tell(asked).float(), self.rebuild(asked).float()
+    def _encode(
+        self, view: View, question: Question
+    ) -> tuple[Tokens, Float[Tensor, "clips patches dim"], Bool[Tensor, "clips patches"]]:
+        """Tokens; the same on the whole grid; and where there is one that is sound."""
+        tokens = self.backbone(
+            view.pictures, view.frames, hidden=question.hidden, kept=question.kept
+        )
+        if question.kept is None:
+            return tokens, tokens.patches, tokens.sound
+        laid, sound = tokens.laid()
+        return tokens, laid.flatten(1, 2), sound.flatten(1)
 
     @torch.no_grad()
     def pictures(self, views: list[View], draws: Draws) -> dict[str, Tensor]:
         """Input, what the model sees of it, and what it makes of the hidden patches."""
         (view,) = views
         question = self.ask(view, draws)
-        tokens = self.backbone(view.pictures, view.frames, hidden=question.hidden)
+        _, on_grid, sound = self._encode(view, question)
         patches = self.backbone.patchify(view.pictures)
         std, mean = std_mean(patches)
-        rebuilt = self.rebuild(tokens.patches).float() * std + mean
+        rebuilt = self.rebuild(on_grid).float() * std + mean
         hidden = question.hidden[..., None]
         return {
             "1_input": self._picture(patches, view),
-            "2_seen": self._picture(patches.masked_fill(hidden, 0.0), view),
+            "2_seen": self._picture(patches.masked_fill(hidden | ~sound[..., None], 0.0), view),
             "3_rebuilt": self._picture(torch.where(hidden, rebuilt, patches), view),
         }
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sslaudio.augments.base import Draws
-from sslaudio.backbones import ast
+from sslaudio.backbones import ast, mast
 from sslaudio.backbones.base import Grid
 from sslaudio.objectives import masked_patch
 from sslaudio.objectives.base import View, spread
@@ -208,3 +208,28 @@ def test_spread_is_one_for_noise_and_zero_for_a_collapse():
 
     assert spread(noise).item() == pytest.approx(1, abs=0.05)
     assert spread(torch.ones(10, 64)).item() == 0
+
+
+@pytest.mark.parametrize("backbone", [ast, mast])
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_what_was_dropped_is_neither_seen_nor_asked_for(backbone, share: float):
+    torch.manual_seed(0)
+    built = backbone.build(backbone.Config(), 128, 320)
+    model = masked_patch.build(masked_patch.Config(drop_share=share, mask_share=0.4), built).eval()
+    seen = view(320, 320, 200)
+    question = model.ask(seen, draws(3))
+    grid = built.grid(320)
+    stays = torch.zeros(3, grid.rows * grid.columns, dtype=torch.bool)
+    stays.scatter_(1, question.kept.index, question.kept.sound)
+    high, wide = built.patch
+    gone = (~stays).unflatten(1, tuple(grid)).repeat_interleave(high, 1).repeat_interleave(wide, 2)
+    changed = View(torch.where(gone[:, :128, :320], 5.0, seen.pictures), seen.frames)
+
+    parts, again = model([seen], draws(3)), model([changed], draws(3))
+
+    assert parts["loss"].item() == pytest.approx(again["loss"].item(), rel=1e-5)
+    assert parts["dropped_share"] == pytest.approx(share, abs=0.06)  # whole columns on MAST
+    assert parts["hidden_share"] == pytest.approx(0.4, abs=0.06)
+    assert not (question.hidden & ~stays).any()
+    parts["loss"].backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
