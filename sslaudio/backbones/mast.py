@@ -230,7 +230,7 @@ class MAST(nn.Module):
                 f"{self.bins}; features.mel_bins must be what the weights were trained with"
             )
         if hidden is not None:
-            pictures = self._hide(pictures, hidden)
+            pictures = self._hide(pictures, frames, hidden)
         lattice = self._lattice(pictures, frames, kept)
         tokens = self._stem(pictures, lattice)
         again = self.checkpointing and self.training and torch.is_grad_enabled()
@@ -299,17 +299,23 @@ class MAST(nn.Module):
         return tokens + self.stem.bias
 
     def _hide(
-        self, pictures: Float[Tensor, "clips bins frames"], hidden: Bool[Tensor, "clips patches"]
+        self,
+        pictures: Float[Tensor, "clips bins frames"],
+        frames: Int[Tensor, " clips"] | None,
+        hidden: Bool[Tensor, "clips patches"],
     ) -> Float[Tensor, "clips bins frames"]:
-        """Put the learned patch wherever one is hidden."""
+        """Put the learned patch wherever one is hidden; a clip's padding stays 0."""
         grid = self.grid(pictures.shape[2])
-        _, bins, frames = pictures.shape
+        _, bins, width = pictures.shape
         where = hidden.unflatten(1, tuple(grid))
-        for axis, size in ((1, bins), (2, frames)):
+        for axis, size in ((1, bins), (2, width)):
             step = self.patch[axis - 1]
             patch = torch.arange(size, device=hidden.device) // step
             where = where.index_select(axis, patch.clamp(max=grid[axis - 1] - 1))
-        tile = self.mask_token.repeat(1, grid.rows + 1, grid.columns + 1)[:, :bins, :frames]
+        if frames is not None:
+            sound = torch.arange(width, device=frames.device) < frames[:, None]
+            where = where & sound[:, None]
+        tile = self.mask_token.repeat(1, grid.rows + 1, grid.columns + 1)[:, :bins, :width]
         return torch.where(where, tile.to(pictures.dtype), pictures)
 
     def _tokens(self, tokens: Float[Tensor, "clips rows columns dim"], lattice: Lattice) -> Tokens:
