@@ -98,6 +98,13 @@ class Config:
                     f"{self.stem_patch}: what lies between two patches would never be seen; set "
                     f"the stride to at most the patch"
                 )
+            total = 2 ** (len(SIZES[self.size].depths) - 1)
+            if wide > total * step:
+                raise ValueError(
+                    f"backbone.stem_patch is {self.stem_patch} and backbone.stem_stride "
+                    f"{self.stem_stride}: a patch of more than {total} strides sees more than a "
+                    f"last token stands for; lower the patch or raise the stride"
+                )
         if self.key_stride not in (1, 2, 4, 8):
             raise ValueError(f"backbone.key_stride is {self.key_stride}; it is 1, 2, 4 or 8")
         depth = sum(SIZES[self.size].depths)
