@@ -22,7 +22,7 @@ from sslaudio import recipe as recipes
 from sslaudio.data.corpora.base import corpus_root
 from sslaudio.downstream import embed, probe, results
 from sslaudio.downstream.statistics import logmel_statistics
-from sslaudio.features.logmel import Config, FrontEnd
+from sslaudio.features.front_end import Config, FrontEnd
 from sslaudio.finetune import CORPORA
 from sslaudio.recipe import Finetune
 from sslaudio.tasks.base import Example, Fold

@@ -37,7 +37,7 @@ from sslaudio.data.decode import decode
 from sslaudio.data.index import labelled_examples
 from sslaudio.data.processes import cores
 from sslaudio.data.stream import Batch, Stream
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import View
 from sslaudio.pretrain import SYNTHETIC
 from sslaudio.training.memory import reuse_freed_memory
@@ -71,7 +71,7 @@ class Bench:
         self.clips = list(itertools.islice(labelled_examples(folder), recipe.data.batch))
         self.front_end = FrontEnd(recipe.features, -5.0, 4.0)
         backbone = recipe.backbone.build(
-            recipe.features.mel_bins, recipe.features.frames(self.batch.waveforms.shape[1])
+            recipe.features.bins, recipe.features.frames(self.batch.waveforms.shape[1])
         )
         self.objective = recipe.objective.build(backbone).train()
         self.optimiser = adamw(self.objective, 1e-4, 0.05, (0.9, 0.98))
@@ -118,7 +118,7 @@ class Bench:
                 sample_frequency=self.recipe.features.sample_rate,
                 use_energy=False,
                 window_type="hanning",
-                num_mel_bins=self.recipe.features.mel_bins,
+                num_mel_bins=self.recipe.features.bins,
                 dither=0.0,
                 frame_shift=10,
             )

@@ -34,7 +34,7 @@ VERBS = {
     ),
     "embed": Verb("sslaudio.embed", "write one embedding a clip to a .npz file"),
     "shards": Verb("sslaudio.shards", "build, verify and describe shards; make synthetic ones"),
-    "stats": Verb("sslaudio.stats", "measure mean and deviation of the log-mels of shards", True),
+    "stats": Verb("sslaudio.stats", "measure mean and deviation of the pictures of shards", True),
     "list": Verb("sslaudio.catalog", "list the plug-ins of a room: sslaudio list backbones"),
     "show": Verb("sslaudio.catalog", "show a plug-in's settings: sslaudio show objective NAME"),
 }

@@ -359,15 +359,16 @@ def _set(merged: dict[str, Any], schema: type, key: str, value: Any) -> None:
 
 
 def _scalar(key: str, values: list[str], type_: Any) -> Any:
-    origin, arguments = typing.get_origin(type_), typing.get_args(type_)
-    if origin is tuple:
-        inner = arguments[0]
+    union = typing.get_origin(type_) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(type_) if union else (type_,)
+    if types.NoneType in kinds and values in (["none"], ["null"]):
+        return None
+    several = next((kind for kind in kinds if typing.get_origin(kind) is tuple), None)
+    if several is not None:
+        inner = typing.get_args(several)[0]
         return [] if values == ["none"] else [_scalar(key, [value], inner) for value in values]
     if len(values) > 1:
         raise ValueError(f"--{key} takes one value, not {' '.join(values)}")
-    kinds = arguments if origin in (typing.Union, types.UnionType) else (type_,)
-    if types.NoneType in kinds and values[0] in ("none", "null"):
-        return None
     if any(kind in (str, Path) or typing.get_origin(kind) is typing.Literal for kind in kinds):
         return values[0]
     try:

@@ -27,8 +27,8 @@ from sslaudio.data.corpora.base import corpus_root
 from sslaudio.data.processes import cores
 from sslaudio.downstream import embed, results, supervised
 from sslaudio.downstream import probe as probes
-from sslaudio.features.logmel import FrontEnd
-from sslaudio.features.stats import Statistics, measure
+from sslaudio.features.front_end import Config as Features
+from sslaudio.features.stats import Statistics, measure, plain
 from sslaudio.tasks.base import Example, Fold, Task
 from sslaudio.training import checkpoint
 from sslaudio.training.report import Report, is_first_process, say, speak
@@ -125,6 +125,12 @@ def _recipe(
     merged = configs.parse_flags(words, recipes.Finetune, given)
     recipe: recipes.Finetune = configs.build(recipes.Finetune, merged)
     if own is not None:
+        trained_on = configs.build(Features, own["features"], "features").kind
+        if recipe.features.kind != trained_on:
+            raise ValueError(
+                f"features.kind is {recipe.features.kind}, but {arguments.checkpoint} was trained "
+                f"on pictures of kind {trained_on}; leave it out to take the checkpoint's own"
+            )
         own["features"] = configs.plain(recipe.features)
         own["backbone"] = configs.plain(recipe.backbone)
     return recipe, own
@@ -194,7 +200,7 @@ def _encoder(
 
 
 def _statistics(recipe: recipes.Finetune, examples: Sequence[Example]) -> Statistics:
-    front_end = FrontEnd(recipe.features)
+    front_end = plain(recipe.features)
 
     def sounds() -> Iterable[tuple[Tensor, Tensor]]:
         for example in examples:

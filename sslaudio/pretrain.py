@@ -27,7 +27,8 @@ from sslaudio import config as configs
 from sslaudio import recipe as recipes
 from sslaudio.data import synth
 from sslaudio.data.stream import Stream
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import Config as Features
+from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
 from sslaudio.training import checkpoint
 from sslaudio.training.loop import Loop, accelerator_for, environment, from_first
@@ -105,12 +106,12 @@ def _train(
     config = recipes.model_config(recipe, clip_frames, statistics)
     config["provenance"] = _provenance(run, resumed, init)
     torch.manual_seed(training.seed)
-    backbone = recipe.backbone.build(recipe.features.mel_bins, clip_frames)
+    backbone = recipe.backbone.build(recipe.features.bins, clip_frames)
     grid = backbone.grid(clip_frames)
     if grid.rows * grid.columns < 2:
         raise ValueError(
             f"data.clip_seconds {recipe.data.clip_seconds:g} makes pictures of "
-            f"{recipe.features.mel_bins} bins by {clip_frames} frames, one patch a clip, from "
+            f"{recipe.features.bins} bins by {clip_frames} frames, one patch a clip, from "
             f"which nothing is to be learned; make backbone.patch smaller or data.clip_seconds "
             f"longer"
         )
@@ -149,13 +150,18 @@ def _train(
 def _statistics(
     recipe: recipes.Pretrain, run: Path, resumed: Path | None, init: Path | None, accelerator: Any
 ) -> dict[str, float]:
-    """Mean and std: the recipe's, else the resumed or initial run's, else the training split's."""
+    """Mean and std: the recipe's, else the resumed or initial run's, else the training split's.
+
+    Those of an initial run hold only for pictures of its own kind.
+    """
     features = recipe.features
     if features.mean is not None and features.std is not None:
         return {"mean": features.mean, "std": features.std}
     if resumed is not None or init is not None:
         kept = checkpoint.read_config(run if init is None or resumed is not None else init)
-        return {"mean": kept["features"]["mean"], "std": kept["features"]["std"]}
+        before = configs.build(Features, kept["features"], "features")
+        if before.kind == features.kind:
+            return {"mean": kept["features"]["mean"], "std": kept["features"]["std"]}
     found = None
     if accelerator.is_main_process:
         measured = of_shards(recipe.data, features, STATISTICS_CLIPS)
@@ -207,7 +213,8 @@ def _check_unchanged(run: Path, recipe: recipes.Pretrain, resumed: Path | None) 
             f"set training.steps to {taken} or more"
         )
     before, after = (
-        dict(configs.flat(one)) for one in (recipes.read(run / "recipe.yaml", []), recipe)
+        {**dict(configs.flat(one)), **_front_end(one)}
+        for one in (recipes.read(run / "recipe.yaml", []), recipe)
     )
     differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     for key in differing:
@@ -219,6 +226,11 @@ def _check_unchanged(run: Path, recipe: recipes.Pretrain, resumed: Path | None) 
                 f"resume with the same recipe (leave --config out to take the run's own), or start "
                 f"a new run with --init {run}"
             )
+
+
+def _front_end(recipe: recipes.Pretrain) -> dict[str, Any]:
+    """What is in force of the front end, whether it was set or is the kind's own."""
+    return {f"features.{key}": value for key, value in recipe.features.settings._asdict().items()}
 
 
 def _provenance(run: Path, resumed: Path | None, init: Path | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import stream
 from sslaudio.downstream import probe as probes
 from sslaudio.downstream import supervised
-from sslaudio.features import logmel
+from sslaudio.features import front_end
 from sslaudio.plugins import Plugin
 from sslaudio.training import checkpoint, loop
 
@@ -38,7 +38,7 @@ class Pretrain:
 
     data: stream.Config = field(default_factory=stream.Config)
     """Which shards, cut how, how many at once."""
-    features: logmel.Config = field(default_factory=logmel.Config)
+    features: front_end.Config = field(default_factory=front_end.Config)
     """How sound becomes a picture."""
     augments: tuple[Plugin, ...] = field(default=(), metadata={"room": "augments"})
     """What is done to the pictures, in this order, once a view."""
@@ -56,7 +56,7 @@ class Finetune:
 
     task: Plugin = plugin_field("tasks", "speechcommands")
     """Labelled clips, splits and classes."""
-    features: logmel.Config = field(default_factory=logmel.Config)
+    features: front_end.Config = field(default_factory=front_end.Config)
     """How sound becomes a picture; a checkpoint brings its own."""
     augments: tuple[Plugin, ...] = field(default=(), metadata={"room": "augments"})
     """Done to training pictures where the encoder learns."""
@@ -110,7 +110,7 @@ def model_config(recipe: Any, clip_frames: int, statistics: Mapping[str, float])
     Args:
         recipe: has ``features`` and ``backbone``.
         clip_frames: width of a training clip's picture.
-        statistics: ``mean`` and ``std`` of the log-mels.
+        statistics: ``mean`` and ``std`` of the pictures.
     """
     return {
         "format": checkpoint.FORMAT,
@@ -122,11 +122,11 @@ def model_config(recipe: Any, clip_frames: int, statistics: Mapping[str, float])
 
 def build_encoder(config: Mapping[str, Any]) -> Encoder:
     """An encoder with random weights, as a ``config.json`` describes it."""
-    features = configs.build(logmel.Config, config["features"], "features")
+    features = configs.build(front_end.Config, config["features"], "features")
     chosen = configs.plugin("backbones", config["backbone"], "backbone")
-    backbone = chosen.build(features.mel_bins, config["clip_frames"])
+    backbone = chosen.build(features.bins, config["clip_frames"])
     return Encoder(
-        logmel.FrontEnd(features),
+        front_end.FrontEnd(features),
         backbone,
         chosen.config.pooling,
         chosen.config.pooled_block,

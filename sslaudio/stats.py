@@ -1,4 +1,4 @@
-"""``sslaudio stats DIR …``: mean and deviation of the log-mels of shards, ready for a recipe."""
+"""``sslaudio stats DIR …``: mean and deviation of the pictures of shards, ready for a recipe."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from sslaudio.features.stats import of_shards
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.epilog = "Leaves of features and data may follow: --features.mel_bins 64"
+    parser.epilog = "Leaves of features and data may follow: --features.kind librosa"
     parser.add_argument("shards", nargs="+", help="folders of shards")
     parser.add_argument("--clips", type=int, help="measure so many clips at most (all)")
 
@@ -21,7 +21,8 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     recipe = recipes.read(None, ["--data.shards", *arguments.shards, *flags])
     found = of_shards(recipe.data, recipe.features, arguments.clips)
     sys.stdout.write(
-        f"# {found.clips} clips, {found.frames} frames of {recipe.features.mel_bins} mel bins\n"
+        f"# {found.clips} clips, {found.frames} frames of {recipe.features.bins} bins, "
+        f"kind {recipe.features.kind}\n"
         f"features:\n  mean: {found.mean:.6f}\n  std: {found.std:.6f}\n"
     )
     return 0

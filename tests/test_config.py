@@ -49,6 +49,11 @@ def test_augments_keep_the_order_given():
     assert read("--augments", "none").augments == ()
 
 
+def test_a_pair_that_may_be_unset_takes_two_words_or_none():
+    assert read("--backbone.stride", "10", "12").backbone.config.stride == (10, 12)
+    assert read("--backbone.stride", "none").backbone.config.stride is None
+
+
 def test_a_plugin_from_outside_trains_by_its_dotted_name(tmp_path: Path, monkeypatch):
     package = tmp_path / "my_lab"
     package.mkdir()

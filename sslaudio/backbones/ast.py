@@ -53,8 +53,13 @@ class Config:
     """(bins, frames) of one patch; AST and SSAST: 16 16, SSAST by frames: 128 2."""
     stride: tuple[int, int] | None = None
     """(bins, frames) from one patch to the next; unset: the patch, no overlap. AST: 10 10."""
+    whole_patches: bool = False
+    """Whether bins and frames behind the last whole patch are left out, as AST's weights know it;
+    else frames are padded to one more patch, and bins left over are refused."""
     prefix_tokens: int = 2
     """Learned tokens before the patches: AST's cls and distillation tokens; 0 for none."""
+    prefix_positions: bool = False
+    """Whether positions of their own are added to those tokens, as in AST's weights."""
     mlp_ratio: float = 4.0
     """Width of a block's MLP over dim."""
     qkv_bias: bool = True
@@ -119,10 +124,12 @@ class AST(nn.Module):
         self.patch = config.patch
         self.stride = config.stride or config.patch
         self.checkpointing = config.gradient_checkpointing
-        self.cutter = Cutter(self.patch, self.stride, bins)
+        self.cutter = Cutter(self.patch, self.stride, bins, config.whole_patches)
         self.patch_embed = PatchEmbed(self.cutter, shape.dim)
         self.positions = LearnedPositions(self.cutter.grid(frames), shape.dim, config.positions)
         self.prefix = nn.Parameter(torch.empty(1, config.prefix_tokens, shape.dim))
+        places = torch.zeros(1, config.prefix_tokens, shape.dim)
+        self.prefix_positions = nn.Parameter(places) if config.prefix_positions else None
         self.mask_token = nn.Parameter(torch.empty(1, 1, shape.dim))
         drops = torch.linspace(0, config.drop_path, shape.depth).tolist()
         self.blocks = nn.ModuleList(
@@ -199,7 +206,10 @@ class AST(nn.Module):
             asked = hidden if kept is None else hidden.gather(1, kept.index)
             patches = torch.where(asked[..., None], self.mask_token.to(patches.dtype), patches)
         patches = patches + positions
-        tokens = torch.cat([self.prefix.expand(len(patches), -1, -1), patches], dim=1)
+        prefix: Tensor = self.prefix
+        if self.prefix_positions is not None:
+            prefix = prefix + self.prefix_positions
+        tokens = torch.cat([prefix.expand(len(patches), -1, -1), patches], dim=1)
         tokens = self._through(tokens, self._attended(to_mask(frames, sound)), depth)
         if depth is None:
             tokens = self.norm(tokens)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sslaudio.backbones.base import Grid, Tokens
 from sslaudio.backbones.pooling import check, pool, pooled_dim
 from sslaudio.data.decode import resample
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import FrontEnd
 
 WINDOWS_AT_ONCE = 256
 """Windows that go through the backbone together; a long file takes no more memory for it."""
@@ -96,9 +96,7 @@ class Encoder(nn.Module):
             lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
         if sample_rate is not None and sample_rate != self.sample_rate:
             waveforms, lengths = resampled(waveforms, lengths, sample_rate, self.sample_rate)
-        with torch.no_grad():
-            pictures, frames = self.front_end(waveforms, lengths)
-        return self.embed(pictures, frames)
+        return self.embed(*self.front_end(waveforms, lengths))
 
     def embed(
         self,

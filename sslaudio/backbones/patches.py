@@ -22,8 +22,8 @@ class Cutter:
     """How pictures of one height are cut: knows patch, stride and height, nothing learned.
 
     The pad rule: pictures are padded with 0 (the mean) on the right to whole patches, and a
-    picture narrower than one patch to one. Where patches overlap, frames after the last whole
-    patch are left out, as AST does.
+    picture narrower than one patch to one. Where patches overlap, or ``whole_only``, frames after
+    the last whole patch are left out, as AST does.
     """
 
     patch: tuple[int, int]
@@ -32,6 +32,8 @@ class Cutter:
     """(bins, frames) from one patch to the next."""
     bins: int
     """Height of the pictures."""
+    whole_only: bool = False
+    """Whether bins and frames that fill no patch are left out, rather than refused and padded."""
 
     def __post_init__(self) -> None:
         if min(self.patch) < 1 or min(self.stride) < 1:
@@ -42,13 +44,15 @@ class Cutter:
         if self.patch[0] > self.bins:
             raise ValueError(
                 f"a patch of {self.patch[0]} bins is higher than the picture: set backbone.patch "
-                f"to at most {self.bins} bins, or raise features.mel_bins"
+                f"to at most {self.bins} bins, or raise features.mel_bins (kind mfcc: "
+                f"features.coefficients)"
             )
         left = (self.bins - self.patch[0]) % self.stride[0]
-        if left and self.stride[0] >= self.patch[0]:
+        if left and self.stride[0] >= self.patch[0] and not self.whole_only:
             raise ValueError(
-                f"cannot cut {self.bins} mel bins into patches of {self.patch[0]}: {left} left "
-                f"over. Change backbone.patch, or set features.mel_bins to {self.bins - left}"
+                f"cannot cut {self.bins} bins into patches of {self.patch[0]}: {left} left over. "
+                f"Change backbone.patch, or have {self.bins - left} bins: set features.mel_bins "
+                f"(kind mfcc: features.coefficients, kind spectrogram: features.f_max_hz)"
             )
 
     @property
@@ -58,7 +62,7 @@ class Cutter:
 
     def columns(self, frames: Count) -> Count:
         """Patches in time for clips of so many frames; at least one."""
-        if self.stride[1] >= self.patch[1]:
+        if self.stride[1] >= self.patch[1] and not self.whole_only:
             return at_least(-(-frames // self.stride[1]), 1)
         return at_least(self.whole(frames), 1)
 
@@ -80,8 +84,8 @@ class Cutter:
         clips, bins, frames = pictures.shape
         if bins != self.bins:
             raise ValueError(
-                f"a picture of {bins} mel bins came to a backbone built for {self.bins}; "
-                f"features.mel_bins must be what the weights were trained with"
+                f"a picture of {bins} bins came to a backbone built for {self.bins}; "
+                f"features.kind and features.mel_bins must be what the weights were trained with"
             )
         width = self.patch[1] + (self.grid(frames).columns - 1) * self.stride[1]
         if width > frames:

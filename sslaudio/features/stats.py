@@ -1,4 +1,4 @@
-"""Mean and deviation of the log-mels of a corpus, over the frames that are sound.
+"""Mean and deviation of the pictures of a corpus, over the frames that are sound.
 
 In:  batches of waveforms with lengths, and a front end without statistics.
 Out: :class:`Statistics`, which a run keeps beside its weights.
@@ -15,21 +15,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslaudio.data import progress, stream
-from sslaudio.features.logmel import Config, FrontEnd
+from sslaudio.features.front_end import Config, FrontEnd
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What standardises a log-mel picture."""
+    """What standardises a picture."""
 
     mean: float
-    """Mean log-mel over bins and frames."""
+    """Mean over bins and frames."""
     std: float
     """Deviation over bins and frames."""
     clips: int
     """Clips that were heard."""
     frames: int
     """Frames that were heard; padding is not counted."""
+
+
+def plain(features: Config) -> FrontEnd:
+    """The front end without statistics and without legacy padding: what is to be measured."""
+    return FrontEnd(replace(features, mean=None, std=None, pad="masked", legacy_frames=None))
 
 
 def measure(
@@ -40,7 +45,7 @@ def measure(
 
     Args:
         batches: waveforms and their lengths in samples.
-        front_end: one without statistics.
+        front_end: one without statistics and padding, as :func:`plain` gives it.
 
     Raises:
         ValueError: no clip came, or all sound is alike (deviation 0).
@@ -55,14 +60,14 @@ def measure(
         squares += values.square().sum().item()
         clips += len(lengths)
         frames += len(values)
-    count = frames * front_end.config.mel_bins
+    count = frames * front_end.config.bins
     if not count:
         raise ValueError("no clip to measure statistics on; data.shards must hold training clips")
     mean = total / count
     std = max(0.0, squares / count - mean**2) ** 0.5
     if std < 1e-3:
         raise ValueError(
-            f"the log-mels of all {clips} clips are alike (deviation {std:.2g}): is it silence? "
+            f"the pictures of all {clips} clips are alike (deviation {std:.2g}): is it silence? "
             f"Set features.mean and features.std to go on all the same"
         )
     return Statistics(mean, std, clips, frames)
@@ -76,10 +81,10 @@ def of_shards(data: stream.Config, features: Config, most: int | None = None) ->
         features: the front end; its own mean and std are not used.
         most: clips to measure at most, spread evenly over all; None for all.
     """
-    front_end = FrontEnd(replace(features, mean=None, std=None))
+    front_end = plain(features)
     clips = stream.Stream(replace(data, batch=1), sample_rate=features.sample_rate, seed=0)
     count = min(clips.clips, most or clips.clips)
-    with progress.shown("log-mel statistics", count) as advance:
+    with progress.shown("statistics of the pictures", count) as advance:
 
         def batches() -> Iterable[tuple[Tensor, Tensor]]:
             for clip in clips.whole_clips(most):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sslaudio.augments.base import Draws
 from sslaudio.backbones.base import Backbone, Tokens, at
 from sslaudio.objectives.base import View, masked_mean, spread
-from sslaudio.objectives.heads import Predictor
+from sslaudio.objectives.heads import Activation, Predictor
 from sslaudio.objectives.masks import hide
 
 
@@ -46,6 +46,8 @@ class Config:
     """Weight of the mean squared error in the loss."""
     head_dim: int = 256
     """Hidden width of the two prediction heads."""
+    activation: Activation = "gelu"
+    """Of the two heads; SSAST's have relu."""
     flat_std: float = 0.1
     """A patch of the standardised picture with less deviation than this is flat."""
 
@@ -98,14 +100,15 @@ class MaskedPatch(nn.Module):
         if any(step < size for step, size in zip(backbone.stride, backbone.patch, strict=True)):
             raise ValueError(
                 f"backbone.stride is {backbone.stride} and backbone.patch {backbone.patch}: what "
-                f"is hidden in a patch would be seen in its neighbours; leave backbone.stride out, "
-                f"and set it when fine-tuning"
+                f"is hidden in a patch would be seen in its neighbours; set backbone.stride to none "
+                f"here, and as you like when fine-tuning"
             )
         self.config = config
         self.backbone = backbone
         values = backbone.patch[0] * backbone.patch[1]
-        self.tell = Predictor(backbone.dim, config.head_dim, values)
-        self.rebuild = Predictor(backbone.dim, config.head_dim, values)
+        sizes = (backbone.dim, config.head_dim, values)
+        self.tell = Predictor(*sizes, config.activation)
+        self.rebuild = Predictor(*sizes, config.activation)
 
     def forward(self, views: list[View], draws: Draws) -> dict[str, Tensor]:
         """Loss and parts of a micro-batch; ``views`` holds one view.

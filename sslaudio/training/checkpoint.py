@@ -211,7 +211,7 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
             raise ValueError(
                 f"{source} does not fit this model: {name} is {tuple(value.shape)} there and "
                 f"{tuple(wanted[name].shape)} here; use its own backbone.size, backbone.patch "
-                f"and features.mel_bins"
+                f"and features"
             )
     module.load_state_dict(dict(weights))
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sslaudio.augments.base import Augment, Draws
 from sslaudio.data.processes import cores
 from sslaudio.data.stream import Batch, Stream
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import Objective, View
 from sslaudio.training.checkpoint import load_step, save_step
 from sslaudio.training.optim import adamw, rate_share

@@ -11,8 +11,8 @@ from sslaudio.backbones.base import Grid, Tokens
 from sslaudio.backbones.blocks import attend
 from sslaudio.backbones.encoder import Encoder, cut
 from sslaudio.backbones.pooling import pool, slice_weights
-from sslaudio.features.logmel import Config as Features
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import Config as Features
+from sslaudio.features.front_end import FrontEnd
 
 
 def model(frames: int = 96, **settings) -> ast.AST:
@@ -45,6 +45,29 @@ def pictures(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
 )
 def test_grids_are_asts(patch, stride, frames, grid):
     assert model(patch=patch, stride=stride).grid(frames) == Grid(*grid)
+
+
+def test_a_rest_that_fills_no_patch_is_left_out_where_asked_for():
+    backbone = ast.build(ast.Config(whole_patches=True), 100, 96)
+    mel = pictures(70)[0][:, :100]
+
+    embedded = backbone.patch_embed(backbone.patchify(mel))
+
+    assert backbone.grid(70) == Grid(6, 4)  # 4 of 100 bins and 6 of 70 frames are left
+    expected = backbone.patch_embed.proj(mel[:, None]).flatten(2).transpose(1, 2)
+    assert torch.allclose(embedded, expected, atol=1e-4)
+
+
+def test_positions_of_the_prefix_are_added_to_it():
+    apart, mel = model(prefix_positions=True), pictures(96)[0]
+    joined = model()
+    weights = apart.state_dict()
+    positions = weights.pop("prefix_positions")
+
+    joined.load_state_dict({**weights, "prefix": weights["prefix"] + positions})
+
+    assert positions.abs().max() > 0.1
+    assert torch.equal(apart(mel).prefix, joined(mel).prefix)
 
 
 def test_patches_run_low_band_first_then_in_time():
@@ -212,6 +235,16 @@ def test_a_long_file_is_embedded_in_little_memory_and_as_its_windows():
     assert grown < 1_500  # megabytes for ten minutes; a copy a window would take 20,000
 
 
+def test_gradients_of_an_embedding_reach_the_sound():
+    encoder = Encoder(FrontEnd(Features(), -5.0, 4.0), model(), ("mean",), None, 96)
+    sound = 0.1 * torch.randn(1, 8_000, generator=torch.Generator().manual_seed(4))
+    sound.requires_grad_()
+
+    encoder(sound).square().sum().backward()
+
+    assert sound.grad.isfinite().all() and sound.grad.count_nonzero() > 7_000
+
+
 def test_only_weights_that_reach_the_embedding_are_named():
     names = [
         name
@@ -227,7 +260,7 @@ def test_only_weights_that_reach_the_embedding_are_named():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"patch": (48, 16)}, r"cut 128 mel bins into patches of 48: 32 left over"),
+        ({"patch": (48, 16)}, r"cut 128 bins into patches of 48: 32 left over"),
         ({"patch": (256, 2)}, r"higher than the picture: set backbone.patch to at most 128"),
     ],
 )

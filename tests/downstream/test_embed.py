@@ -10,8 +10,8 @@ from sslaudio.backbones import ast
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data.decode import DecodeError
 from sslaudio.downstream.embed import audio_files, embed_examples, embed_files, write_npz
-from sslaudio.features.logmel import Config as Features
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import Config as Features
+from sslaudio.features.front_end import FrontEnd
 from sslaudio.tasks.base import Example
 
 RATE = 8_000

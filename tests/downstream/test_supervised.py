@@ -12,8 +12,8 @@ from sslaudio.backbones import ast
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.downstream.metrics import accuracy
 from sslaudio.downstream.supervised import Config, Fitted, fit, predict
-from sslaudio.features.logmel import Config as Features
-from sslaudio.features.logmel import FrontEnd
+from sslaudio.features.front_end import Config as Features
+from sslaudio.features.front_end import FrontEnd
 from sslaudio.tasks.base import Example, Fold
 
 HERTZ = (440.0, 1_760.0)

@@ -87,6 +87,17 @@ def test_an_oracle_finds_every_patch_and_a_wrong_axis_would_not():
     assert (blind > np.log(5)).all()
 
 
+def test_the_heads_are_two_linear_maps_and_what_is_asked_for_between():
+    tokens = torch.randn(3, 128, generator=torch.Generator().manual_seed(2))
+    for name, between in (("gelu", torch.nn.functional.gelu), ("relu", torch.relu)):
+        head = objective(activation=name).tell
+
+        hidden = between(tokens @ head.fc1.weight.T + head.fc1.bias)
+        expected = hidden @ head.fc2.weight.T + head.fc2.bias
+
+        assert torch.allclose(head(tokens), expected, atol=1e-5)
+
+
 def test_the_loss_of_a_batch_is_the_mean_of_its_parts():
     model, seen = objective(), view(96, 96, 40, 20)
     whole = model([seen], draws(4))["loss"]
