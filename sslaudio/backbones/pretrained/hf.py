@@ -243,9 +243,7 @@ def _classes(told: Mapping[str, Any], count: int) -> tuple[str, ...]:
     return tuple(names.get(number, f"LABEL_{number}") for number in range(count))
 
 
-def _notes(
-    state: State, known: set[str], extractor: Mapping[str, Any] | None
-) -> Iterator[str]:
+def _notes(state: State, known: set[str], extractor: Mapping[str, Any] | None) -> Iterator[str]:
     if extractor is None:
         yield f"there is no {EXTRACTOR}: mean and deviation are AudioSet's, its class's defaults"
     rest = sorted(set(state) - known)
