@@ -31,7 +31,7 @@ import torchaudio
 
 from sslaudio import recipe as recipes
 from sslaudio.augments.base import Draws
-from sslaudio.backbones import blocks
+from sslaudio.backbones.attention import attend
 from sslaudio.data import synth
 from sslaudio.data.decode import decode
 from sslaudio.data.index import labelled_examples
@@ -189,11 +189,9 @@ def attention_records(repeats: int) -> list[dict[str, Any]]:
         )
         fused = partial(torch.nn.functional.scaled_dot_product_attention, query, key, value)
         peer = median_seconds(partial(there_and_back, fused), repeats)
-        ours = median_seconds(
-            partial(there_and_back, partial(blocks.attend, query, key, value, None)), repeats
-        )
+        ours = median_seconds(partial(there_and_back, partial(attend, query, key, value)), repeats)
         name = f"attention, {clips} clips of {tokens} tokens, against the fused kernel (ms)"
-        records.append(record(name, ours, peer, 1.0 if tokens <= blocks.SHORT else None))
+        records.append(record(name, ours, peer, 1.0))
     return records
 
 

@@ -220,7 +220,7 @@ class AST(nn.Module):
     def _through(
         self,
         tokens: Float[Tensor, "clips tokens dim"],
-        attended: Bool[Tensor, "clips 1 1 tokens"] | None,
+        attended: Bool[Tensor, "clips tokens"] | None,
         depth: int | None,
     ) -> Float[Tensor, "clips tokens dim"]:
         again = self.checkpointing and self.training and torch.is_grad_enabled()
@@ -233,11 +233,11 @@ class AST(nn.Module):
 
     def _attended(
         self, sound: Bool[Tensor, "clips patches"] | None
-    ) -> Bool[Tensor, "clips 1 1 tokens"] | None:
+    ) -> Bool[Tensor, "clips tokens"] | None:
         if sound is None:
             return None
         prefix = sound.new_ones(len(sound), self.prefix.shape[1])
-        return torch.cat([prefix, sound], dim=1)[:, None, None]
+        return torch.cat([prefix, sound], dim=1)
 
 
 def build(config: Config, bins: int, frames: int) -> AST:

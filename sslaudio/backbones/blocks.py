@@ -4,37 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-SHORT = 256
-"""Up to so many tokens, plain attention trains faster on a CPU."""
-
-
-def attend(
-    query: Float[Tensor, "clips heads tokens width"],
-    key: Float[Tensor, "clips heads tokens width"],
-    value: Float[Tensor, "clips heads tokens width"],
-    attended: Bool[Tensor, "clips 1 1 tokens"] | None,
-) -> Float[Tensor, "clips heads tokens width"]:
-    """``scaled_dot_product_attention``, written out where that is faster.
-
-    On CPUs the fused kernel's backward pass is slow for short clips: at 128 clips of 48 tokens in
-    bf16 forward and backward take 69 ms a thread against 9 ms written out; at 512 tokens the
-    fused kernel wins (benchmarks/step.py).
-    """
-    if query.device.type == "cpu" and torch.is_grad_enabled() and query.shape[2] <= SHORT:
-        return weights(query, key, attended).to(value.dtype) @ value
-    return nn.functional.scaled_dot_product_attention(query, key, value, attended)
-
-
-def weights(
-    query: Float[Tensor, "clips heads tokens width"],
-    key: Float[Tensor, "clips heads tokens width"],
-    attended: Bool[Tensor, "clips 1 1 tokens"] | None,
-) -> Float[Tensor, "clips heads tokens tokens"]:
-    """How much each token takes of each other: rows that sum to 1."""
-    scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
-    if attended is not None:
-        scores = scores.masked_fill(~attended, torch.finfo(scores.dtype).min)
-    return scores.softmax(dim=3)
+from sslaudio.backbones.attention import attend, weights
 
 
 class Attention(nn.Module):
@@ -52,7 +22,7 @@ class Attention(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "clips tokens dim"],
-        attended: Bool[Tensor, "clips 1 1 tokens"] | None = None,
+        attended: Bool[Tensor, "clips tokens"] | None = None,
     ) -> Float[Tensor, "clips tokens dim"]:
         """Mix tokens; those not ``attended`` are seen by none."""
         clips, count, dim = tokens.shape
@@ -118,7 +88,7 @@ class Block(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "clips tokens dim"],
-        attended: Bool[Tensor, "clips 1 1 tokens"] | None = None,
+        attended: Bool[Tensor, "clips tokens"] | None = None,
     ) -> Float[Tensor, "clips tokens dim"]:
         """Attention, then MLP, each added to its input."""
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), attended))

@@ -9,12 +9,13 @@ arXiv:2211.01515), section 2.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from sslaudio.backbones.attention import Bias, attend, weights
 from sslaudio.backbones.axis import Axis, edged, reach
 from sslaudio.backbones.blocks import DropPath, Mlp
 from sslaudio.backbones.relative import RelativeTable
@@ -135,18 +136,17 @@ class PoolingAttention(nn.Module):
         device = query.device
         by_row = self.rel_pos_h(queries.rows, keys.rows, lattice.rows.whole, device)
         by_column = self.rel_pos_w(queries.columns, keys.columns, lattice.columns.whole, device)
-        by_row = torch.einsum("brchw,brkw->bhrck", query, by_row.to(query.dtype))
-        by_column = torch.einsum("brchw,bckw->bhrck", query, by_column.to(query.dtype))
-        scores = torch.einsum("brchw,bklhw->bhrckl", query * query.shape[4] ** -0.5, key)
-        scores = scores + by_row[..., None] + by_column[..., None, :]
+        bias = Bias(
+            torch.einsum("brchw,brkw->bhrck", query, by_row.to(query.dtype)).flatten(2, 3),
+            torch.einsum("brchw,bckw->bhrck", query, by_column.to(query.dtype)).flatten(2, 3),
+        )
         sound = keys.sound(device)
-        if sound is not None:
-            least = torch.finfo(scores.dtype).min
-            scores = scores.masked_fill(~sound[:, None, None, None], least)
-        weights = scores.flatten(4).softmax(dim=4)
+        sound = None if sound is None else sound.expand(len(query), -1, -1).flatten(1)
+        query, key, value = (part.flatten(1, 2).transpose(1, 2) for part in (query, key, value))
         if self.maps is not None:
-            self.maps.append(weights.flatten(2, 3))
-        return torch.einsum("bhrck,bkhw->brchw", weights.to(value.dtype), value.flatten(1, 2))
+            self.maps.append(weights(query, key, sound, bias))
+        mixed = attend(query, key, value, sound, bias)
+        return mixed.transpose(1, 2).unflatten(1, (queries.rows.size, -1))
 
 
 def plain_norm(tokens: Float[Tensor, "*batch width"], norm: nn.LayerNorm) -> Tensor:
@@ -172,11 +172,57 @@ def convolved(
         tokens,
         lattice,
         stride,
-        lambda laid, padding: nn.functional.conv2d(
-            laid, weight, None, stride, padding, groups=len(weight)
-        ),
+        lambda laid, padding: depthwise(laid, weight, stride, padding),
         0.0,
     )
+
+
+def depthwise(
+    pictures: Float[Tensor, "several dim rows columns"],
+    weight: Float[Tensor, "dim 1 high wide"],
+    stride: int,
+    padding: tuple[int, int],
+) -> Float[Tensor, "several dim rows2 columns2"]:
+    """Depth-wise convolution; on CPUs a strided one goes back in float32.
+
+    Its backward pass in bfloat16 takes twenty times as long there (benchmarks/backbones.py).
+    """
+    weight = weight.to(pictures.dtype)
+    slow = pictures.device.type == "cpu" and pictures.dtype == torch.bfloat16 and stride > 1
+    if slow and not torch.compiler.is_compiling():
+        pooled: Tensor = _BackInFloat32.apply(pictures, weight, stride, padding)
+        return pooled
+    return nn.functional.conv2d(pictures, weight, None, stride, padding, groups=len(weight))
+
+
+class _BackInFloat32(torch.autograd.Function):
+    """Depth-wise convolution whose gradients are worked out in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, pictures: Tensor, weight: Tensor, stride: int, padding: tuple[int, int]
+    ) -> Tensor:
+        ctx.save_for_backward(pictures, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return nn.functional.conv2d(pictures, weight, None, stride, padding, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        pictures, weight = ctx.saved_tensors
+        of_pictures, of_weight, _ = torch.ops.aten.convolution_backward(
+            gradients[0].float(),
+            pictures.float(),
+            weight.float(),
+            None,
+            [ctx.stride] * 2,
+            list(ctx.padding),
+            [1, 1],
+            False,
+            [0, 0],
+            len(weight),
+            [True, True, False],
+        )
+        return of_pictures.to(pictures.dtype), of_weight.to(weight.dtype), None, None
 
 
 def highest(

@@ -8,7 +8,6 @@ import torch
 
 from sslaudio.backbones import ast
 from sslaudio.backbones.base import Grid, Tokens
-from sslaudio.backbones.blocks import attend
 from sslaudio.backbones.encoder import Encoder, cut
 from sslaudio.backbones.pooling import pool, slice_weights
 from sslaudio.features.front_end import Config as Features
@@ -108,20 +107,6 @@ def test_blocks_equal_timms():
         peer.load_state_dict(block.state_dict())  # the same names, too
         hidden = peer.eval()(hidden)
     assert torch.allclose(tokens.patches, backbone.norm(hidden)[:, 2:], atol=1e-3)
-
-
-def test_written_out_attention_equals_the_fused_kernel():
-    shape = (3, 4, 20, 16)
-    query, key, value = (
-        torch.randn(shape, generator=torch.Generator().manual_seed(seed), requires_grad=True)
-        for seed in range(3)
-    )
-    attended = (torch.arange(20) < torch.tensor([20, 7, 1])[:, None])[:, None, None]
-
-    ours = attend(query, key, value, attended)
-    fused = torch.nn.functional.scaled_dot_product_attention(query, key, value, attended)
-
-    assert torch.allclose(ours, fused, atol=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [(96, 50, 20, 3), (300, 96, 140)])
