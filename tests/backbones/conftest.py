@@ -35,7 +35,7 @@ def encode(
 
     ``kept_rows`` and ``kept_columns`` are units of the last grid; unset: all.
     """
-    weights = {name: value.detach() for name, value in backbone.state_dict().items()}
+    weights = dict(backbone.named_parameters())
     step, pad, patch = backbone.stem_stride, backbone.padding, backbone.stem_patch
     unit, kept = 8, (kept_rows, kept_columns)
     short = max(0, patch[1] - 2 * pad[1] - picture.shape[1])

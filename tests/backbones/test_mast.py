@@ -7,7 +7,7 @@ import timm
 import torch
 from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
 
-from sslaudio.backbones import mast
+from sslaudio.backbones import attention, mast
 from sslaudio.backbones.base import Grid
 
 STEMS = {"7/4": ((7, 7), (4, 4)), "16/10": ((16, 16), (10, 10)), "16/16": ((16, 16), (16, 16))}
@@ -103,6 +103,7 @@ def test_dim_grows_where_timm_has_it(expand):
         (64, 20, (100, 40), {"key_stride": 2, "stem_padding": (2, 0)}),
     ],
 )
+@torch.inference_mode()
 def test_any_grid_and_length_is_the_slow_ones(slow_mast, bins, frames, lengths, settings):
     backbone = model(bins, frames, **settings)
     mel, count = pictures(bins, *lengths)
@@ -113,6 +114,32 @@ def test_any_grid_and_length_is_the_slow_ones(slow_mast, bins, frames, lengths, 
         for clip, length in enumerate(lengths):
             alone, _ = slow_mast(backbone, mel[clip, :, :length], depth=depth)
             assert torch.allclose(laid[clip, :, : alone.shape[1]], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("at_once", [1, 3_000, 1 << 20])
+def test_gradients_are_the_slow_ones(slow_mast, kept_units, monkeypatch, at_once, dropped):
+    # Bytes of attention weights in a piece: of one head, of some clips, of all and kept.
+    monkeypatch.setattr(attention, "AT_ONCE", at_once)
+    monkeypatch.setattr(attention, "KEPT", at_once)
+    backbone = model(52, 30)
+    lengths, rows, columns = (70, 41), [[0], [1]], [[0, 2], [0, 1]]
+    mel, frames = pictures(52, *lengths)
+    kept = kept_units(backbone.grid(70), rows, columns) if dropped else None
+    names, weights = zip(*backbone.named_parameters(), strict=True)
+
+    laid, seen = backbone(mel, frames, kept=kept).laid()
+    ours = torch.autograd.grad(laid[seen].sin().sum(), weights, allow_unused=True)
+
+    wholes = [
+        slow_mast(backbone, mel[clip, :, :length], *(rows[clip], columns[clip]) if dropped else ())
+        for clip, length in enumerate(lengths)
+    ]
+    total = torch.stack([whole[~gone].sin().sum() for whole, gone in wholes]).sum()
+    theirs = torch.autograd.grad(total, weights, allow_unused=True)
+    for name, mine, slow in zip(names, ours, theirs, strict=True):
+        if name != "mask_token":
+            assert torch.allclose(mine, slow, atol=1e-4, rtol=1e-3), name
 
 
 @pytest.mark.parametrize(
