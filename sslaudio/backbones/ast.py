@@ -123,6 +123,7 @@ class AST(nn.Module):
         self.bins = bins
         self.patch = config.patch
         self.stride = config.stride or config.patch
+        self.first = ((self.patch[0] - 1) / 2, (self.patch[1] - 1) / 2)
         self.checkpointing = config.gradient_checkpointing
         self.cutter = Cutter(self.patch, self.stride, bins, config.whole_patches)
         self.patch_embed = PatchEmbed(self.cutter, shape.dim)

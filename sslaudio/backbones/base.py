@@ -87,6 +87,9 @@ class Backbone(Protocol):
     """(bins, frames) of the picture that a token stands for."""
     stride: tuple[int, int]
     """(bins, frames) from one token to the next."""
+    first: tuple[float, float]
+    """(bins, frames) from the picture's first value to the middle of what the first token sees
+    before attention; the same after every block."""
     drop_shapes: tuple[str, ...]
     """Which of :data:`sslaudio.backbones.drop.SHAPES` may be dropped, the usual one first."""
 
