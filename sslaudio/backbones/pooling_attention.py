@@ -97,32 +97,38 @@ class PoolingAttention(nn.Module):
     ) -> Float[Tensor, "clips rows2 columns2 dim2"]:
         """Mix tokens; what is not sound is seen by none."""
         queries, keys = lattice.pooled(self.query_stride), lattice.pooled(self.key_stride)
-        dim = self.proj.in_features
         sound = lattice.sound(tokens.device)
-        weight, bias = self.qkv.weight, self.qkv.bias
-        pooled = []
-        for number, part in enumerate("qkv"):
-            rows = slice(number * dim, (number + 1) * dim)
-            projected = nn.functional.linear(tokens, weight[rows], bias[rows])
-            if sound is not None:
-                projected = projected * sound[..., None]
-            stride = self.query_stride if part == "q" else self.key_stride
-            pooled.append(self._pool(projected, lattice, part, stride))
-        query, key, value = pooled
+        if self.query_stride == self.key_stride:
+            query, key, value = self._pool("qkv", tokens, lattice, sound)
+        else:
+            (query,) = self._pool("q", tokens, lattice, sound)
+            key, value = self._pool("kv", tokens, lattice, sound)
         mixed = self._attend(query, key, value, lattice, queries, keys)
         return self.proj((mixed + query).flatten(3))
 
     def _pool(
         self,
+        parts: str,
         tokens: Float[Tensor, "clips rows columns dim"],
         lattice: Lattice,
-        part: str,
-        stride: int,
-    ) -> Float[Tensor, "clips rows2 columns2 heads width"]:
-        weight = getattr(self, f"pool_{part}").weight.repeat(self.heads, 1, 1, 1)
-        norm = getattr(self, f"norm_{part}")
-        pooled = convolved(tokens, weight, lattice, stride)
-        return plain_norm(pooled.unflatten(3, (self.heads, -1)), norm)
+        sound: Bool[Tensor, "clips rows columns"] | None,
+    ) -> list[Float[Tensor, "clips rows2 columns2 heads width"]]:
+        """Project, pool and norm those of queries, keys and values that share a stride."""
+        dim = self.proj.in_features
+        first = "qkv".index(parts) * dim
+        rows = slice(first, first + len(parts) * dim)
+        projected = nn.functional.linear(tokens, self.qkv.weight[rows], self.qkv.bias[rows])
+        if sound is not None:
+            projected = projected * sound[..., None]
+        kernels = torch.stack([getattr(self, f"pool_{part}").weight for part in parts])
+        kernels = kernels[:, None].expand(-1, self.heads, *kernels.shape[1:]).flatten(0, 2)
+        stride = self.query_stride if parts[0] == "q" else self.key_stride
+        pooled = convolved(projected, kernels, lattice, stride)
+        pooled = pooled.unflatten(3, (len(parts), self.heads, -1))
+        return [
+            plain_norm(part, getattr(self, f"norm_{name}"))
+            for name, part in zip(parts, pooled.unbind(3), strict=True)
+        ]
 
     def _attend(
         self,

@@ -66,7 +66,8 @@ class RelativeTable(nn.Module):
         zero = reach - self.key_step
         longest = self._reach(size)
         if longest <= reach:
-            return self.table[(distance + zero).clamp(0, len(self.table) - 1)]
+            entry = (distance + zero).clamp(0, len(self.table) - 1)
+            return nn.functional.embedding(entry, self.table)
         own = self._own(query, key, longest, device)
         share = (reach - self.key_step) / (own - self.key_step).clamp(min=1)
         share = share.where(own > reach, 1.0)
