@@ -168,7 +168,7 @@ class MAST(nn.Module):
     def finer(self, depth: int | None = None) -> int:
         """Tokens at that depth in one of the last block's, along each axis."""
         later = [] if depth is None else list(self.blocks)[depth:]
-        return prod(cast(PoolingBlock, block).stride for block in later)
+        return prod([cast(PoolingBlock, block).stride for block in later])
 
     def _coarser(self, depth: int | None) -> int:
         """Tokens of the stem's grid in one at that depth, along each axis."""
