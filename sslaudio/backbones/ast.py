@@ -160,6 +160,10 @@ class AST(nn.Module):
         """Columns of the grid that hold sound, for clips of so many frames."""
         return self.cutter.columns(frames)
 
+    def spanned(self, columns: int) -> int:
+        """Frames that so many columns see."""
+        return (columns - 1) * self.stride[1] + self.patch[1]
+
     def whole_columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
         """Columns of the grid that hold no padding, for clips of so many frames."""
         return self.cutter.whole(frames)

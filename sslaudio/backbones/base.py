@@ -117,6 +117,10 @@ class Backbone(Protocol):
         """Columns of the grid that hold sound, for clips of so many frames."""
         ...
 
+    def spanned(self, columns: int) -> int:
+        """Frames that so many columns of the last grid see, at every depth."""
+        ...
+
     def whole_columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
         """Columns of the grid that hold no padding, for clips of so many frames."""
         ...

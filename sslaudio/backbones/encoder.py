@@ -160,7 +160,8 @@ class Encoder(nn.Module):
                 whole = laid.new_zeros(len(frames), laid.shape[1], width, laid.shape[3])
                 prefix = laid.new_zeros(len(frames), *tokens.prefix.shape[1:])
             for row, window in enumerate(part):
-                start, end = window.first * finer, min(window.last * finer, width)
+                start = window.first * finer
+                end = min(window.last * finer, int(columns[window.clip]))
                 whole[window.clip, :, start:end] = laid[row, :, : end - start]
                 share = (window.last - window.first) / int(total[window.clip])
                 prefix[window.clip] += share * tokens.prefix[row]
@@ -174,11 +175,10 @@ class Encoder(nn.Module):
         frames: Int[Tensor, " clips"],
         windows: list[Window],
     ) -> Tokens:
-        patch, stride = self.backbone.patch[1], self.backbone.stride[1]
-        starts = [window.first * stride for window in windows]
-        ends = [(window.last - 1) * stride + patch for window in windows]
+        starts = [window.first * self.backbone.stride[1] for window in windows]
         ends = [
-            min(end, int(frames[window.clip])) for window, end in zip(windows, ends, strict=True)
+            min(start + self.backbone.spanned(window.last - window.first), int(frames[window.clip]))
+            for window, start in zip(windows, starts, strict=True)
         ]
         longest = max(end - start for start, end in zip(starts, ends, strict=True))
         cut_out = pictures.new_zeros(len(windows), pictures.shape[1], longest)

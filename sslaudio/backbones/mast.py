@@ -189,6 +189,11 @@ class MAST(nn.Module):
         """Columns of the grid that hold sound, for clips of so many frames."""
         return -(-self._columns(frames) // self._coarser(depth))
 
+    def spanned(self, columns: int) -> int:
+        """Frames that so many columns of the last grid see, all of the stem's columns in them."""
+        last = (columns * self.finer(0) - 1) * self.stem_stride[1]
+        return max(columns * self.stride[1], last + self.stem_patch[1] - 2 * self.padding[1])
+
     def whole_columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
         """Columns of the grid that hold no padding, for clips of so many frames."""
         return frames // self.stride[1]
