@@ -172,12 +172,13 @@ def test_a_clip_keeps_the_share_of_its_own_patches(backbone, share):
     assert (place < columns[:, None])[kept.sound].all()
 
 
-def test_dropping_nothing_is_not_dropping(backbone):
-    mel, frames = pictures(320, 140)
+@pytest.mark.parametrize("lengths", [(320, 140), (98, 70)])  # whole patches, and a last in part
+def test_dropping_nothing_is_not_dropping(backbone, lengths):
+    mel, frames = pictures(*lengths)
     plain = backbone(mel, frames)
 
     for shape in backbone.drop_shapes:
-        kept = keep(backbone, frames, 320, 0.0, draws(2), shape)
+        kept = keep(backbone, frames, lengths[0], 0.0, draws(2), shape)
         tokens = backbone(mel, frames, kept=kept)
 
         laid, seen = tokens.laid()
