@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sslaudio.backbones.encoder import Encoder
+    from sslaudio.downstream.classify import Classifier
 
 
 def load(run: str | Path) -> "Encoder":
@@ -16,3 +17,14 @@ def load(run: str | Path) -> "Encoder":
     from sslaudio.recipe import load_encoder
 
     return load_encoder(Path(run))
+
+
+def load_classifier(run: str | Path) -> "Classifier":
+    """Encoder and head of a fine-tuned RUN, or of imported weights that have a head, in eval mode.
+
+    Its call takes what :func:`load`'s takes and gives scores [clips, classes], before any softmax
+    or sigmoid; ``classes`` names the columns.
+    """
+    from sslaudio.recipe import load_classifier
+
+    return load_classifier(Path(run))

@@ -33,6 +33,9 @@ VERBS = {
         "sslaudio.finetune", "adapt a checkpoint to a labelled task and score it", True
     ),
     "embed": Verb("sslaudio.embed", "write one embedding a clip to a .npz file"),
+    "weights": Verb(
+        "sslaudio.weights", "import others' weights as a run; export one to Hugging Face", True
+    ),
     "shards": Verb("sslaudio.shards", "build, verify and describe shards; make synthetic ones"),
     "stats": Verb("sslaudio.stats", "measure mean and deviation of the pictures of shards", True),
     "list": Verb("sslaudio.catalog", "list the plug-ins of a room: sslaudio list backbones"),

@@ -14,6 +14,7 @@ import torch
 from sslaudio.data import progress
 from sslaudio.data.processes import cores
 from sslaudio.downstream.embed import audio_files, embed_files, telling, write_npz
+from sslaudio.features.front_end import Config
 from sslaudio.recipe import load_encoder
 from sslaudio.training.report import say, speak
 
@@ -34,13 +35,27 @@ def main(arguments: argparse.Namespace) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = load_encoder(arguments.checkpoint).to(device)
     files = audio_files(arguments.paths)
+    samples: dict[str, int] = {}
     with progress.shown("embedding", len(files)) as advance:
-        embedded = embed_files(encoder, files, progress=telling(advance))
+        embedded = embed_files(encoder, files, progress=telling(advance), heard=samples.__setitem__)
     for path, reason in embedded.failures:
         say(f"cannot read {path}: {reason}")
+    _tell_cut(embedded.keys, samples, encoder.front_end.config)
     if embedded.keys:
         write_npz(arguments.out, embedded)
         say(f"{len(embedded.keys)} clips, {encoder.dim} numbers each: {arguments.out}")
     if embedded.failures:
         say(f"{len(embedded.failures)} of {len(embedded.failures) + len(embedded.keys)} not read")
     return 1 if embedded.failures else 0
+
+
+def _tell_cut(keys: list[str], samples: dict[str, int], features: Config) -> None:
+    """Name the files of which a model of fixed length heard the beginning alone."""
+    cut = [key for key in keys if features.cuts(samples[key])]
+    for key in cut:
+        say(f"only the beginning is embedded of {key}")
+    if cut:
+        say(
+            f"{len(cut)} of {len(keys)} are longer than the {features.legacy_frames} frames that "
+            f"these weights were trained on (features.legacy_frames)"
+        )

@@ -68,6 +68,12 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     out = arguments.out or Path("runs") / f"{task.name}-{recipe.adapter.name}-{stamp}"
     checkpoint.check_out(out)
     _check_free(out)
+    features = recipe.features
+    if features.cuts(round(task.seconds * features.sample_rate)):
+        say(
+            f"warning: clips of {task.name} last {task.seconds:g} s, and features.legacy_frames "
+            f"{features.legacy_frames} hears their beginning alone"
+        )
     if task.notes:
         say(f"{task.name}: {'; '.join(task.notes)}")
     records: list[results.Record] = []
@@ -99,6 +105,7 @@ def _check_free(out: Path) -> None:
     """
     begun = out / "recipe.yaml"
     other = begun.is_file() and "task" not in configs.read_yaml(begun)
+    other |= checkpoint.is_imported(out)
     if (out / "results.json").is_file() or (out / "checkpoints").exists() or other:
         raise ValueError(f"--out {out} holds a run already; give another")
 
@@ -112,19 +119,19 @@ def _recipe(
     own = None
     if arguments.checkpoint is not None:
         own = checkpoint.read_config(arguments.checkpoint)
-        for room in ("features", "backbone"):
-            set_here = given.get(room, {})
-            if not isinstance(set_here, dict):
-                set_here = {"name": set_here}
-            given[room] = {**own[room], **set_here}
+        for other in ("head", "objective"):  # the model's own are made below
+            own.pop(other, None)
     words = list(flags)
     if arguments.protocol is not None:
         words = ["--adapter", arguments.protocol, *words]
     if "task" not in given and not any(word.split("=")[0] == "--task" for word in words):
         raise ValueError("no task; name one with --task, such as --task speechcommands")
-    merged = configs.parse_flags(words, recipes.Finetune, given)
-    recipe: recipes.Finetune = configs.build(recipes.Finetune, merged)
-    if own is not None:
+    recipe: recipes.Finetune
+    if own is None:
+        merged = configs.parse_flags(words, recipes.Finetune, given)
+        recipe = configs.build(recipes.Finetune, merged)
+    else:
+        recipe = recipes.over(own, given, words, recipes.Finetune)
         trained_on = configs.build(Features, own["features"], "features").kind
         if recipe.features.kind != trained_on:
             raise ValueError(

@@ -19,7 +19,7 @@ import dataclasses
 import subprocess
 import time
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -27,7 +27,6 @@ from sslaudio import config as configs
 from sslaudio import recipe as recipes
 from sslaudio.data import synth
 from sslaudio.data.stream import Stream
-from sslaudio.features.front_end import Config as Features
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
 from sslaudio.training import checkpoint
@@ -56,7 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", help="recipe: a YAML file, or a name from configs/pretrain")
     parser.add_argument("--out", type=Path, help="folder of the run (runs/RECIPE-TIME)")
-    parser.add_argument("--init", type=Path, metavar="RUN", help="start from the weights of RUN")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="RUN",
+        help="start from the weights of RUN, with its front end and backbone; the recipe's own "
+        "fields and flags lie on top",
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -69,16 +74,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     """Pretrain; gives the exit status."""
     speak()
-    name = arguments.config or "demo"
+    name = arguments.config or ("continued" if arguments.init else "demo")
     run = arguments.out or Path("runs") / f"{Path(name).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     checkpoint.check_out(run)
     resumed = _resumed(run, arguments.resume)
-    if arguments.config is None:
-        name = str(run / "recipe.yaml") if _is_run(run) else "demo"
-        say(f"no --config: {'the recipe in ' + str(run) if _is_run(run) else 'the demo recipe'}")
-    recipe = recipes.read(recipes.find(name, "pretrain"), flags)
+    path, told = _found(arguments, run)
+    if told:
+        say(told)
+    recipe = _recipe(path, arguments.init, flags)
     accelerator = accelerator_for(recipe.training.precision)
-    if not recipe.data.shards and Path(name).stem == "demo":
+    if not recipe.data.shards and path is not None and path.stem == "demo":
         recipe = _with_synthetic_shards(recipe, accelerator)
     if _is_run(run):
         _check_unchanged(run, recipe, resumed)
@@ -87,6 +92,26 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     say(f"done: {run}\n  look:     tensorboard --logdir {run}")
     say(f"  use:      sslaudio finetune --task NAME --root DIR --checkpoint {run}")
     return 0
+
+
+def _found(arguments: argparse.Namespace, run: Path) -> tuple[Path | None, str | None]:
+    """The recipe's file, if any, and what to say where none was named."""
+    if arguments.config is not None:
+        return recipes.find(arguments.config, "pretrain"), None
+    if _is_run(run):
+        return run / "recipe.yaml", f"no --config: the recipe in {run}"
+    if arguments.init is not None:
+        return None, f"no --config: front end and backbone of {arguments.init}, usual settings"
+    return recipes.find("demo", "pretrain"), "no --config: the demo recipe"
+
+
+def _recipe(path: Path | None, init: Path | None, flags: list[str]) -> recipes.Pretrain:
+    """The effective recipe: an initial run's front end and backbone < the file < the flags."""
+    if init is None:
+        return cast(recipes.Pretrain, recipes.read(path, flags))
+    given = configs.read_yaml(path) if path else {}
+    own = checkpoint.read_config(init)
+    return cast(recipes.Pretrain, recipes.over(own, given, flags, recipes.Pretrain))
 
 
 def _train(
@@ -101,9 +126,15 @@ def _train(
         ranks=accelerator.num_processes,
         accumulation=training.accumulation,
     )
-    statistics = _statistics(recipe, run, resumed, init, accelerator)
+    if recipe.features.cuts(round(recipe.data.clip_seconds * stream.sample_rate)):
+        say(
+            f"warning: data.clip_seconds is {recipe.data.clip_seconds:g}, and of every clip "
+            f"features.legacy_frames {recipe.features.legacy_frames} hears the beginning alone"
+        )
+    statistics = _statistics(recipe, run, resumed, accelerator)
     clip_frames = recipe.features.frames(round(recipe.data.clip_seconds * stream.sample_rate))
     config = recipes.model_config(recipe, clip_frames, statistics)
+    config["objective"] = configs.plain(recipe.objective)
     config["provenance"] = _provenance(run, resumed, init)
     torch.manual_seed(training.seed)
     backbone = recipe.backbone.build(recipe.features.bins, clip_frames)
@@ -118,6 +149,10 @@ def _train(
     if init is not None and resumed is None:
         recipes.fill_backbone(backbone, checkpoint.read_weights(init), f"--init {init}")
     objective = recipe.objective.build(backbone)
+    if init is not None and resumed is None:
+        told = recipes.fill_heads(objective, recipe.objective, init)
+        if told:
+            say(told)
 
     def save_model() -> None:
         weights = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
@@ -148,20 +183,15 @@ def _train(
 
 
 def _statistics(
-    recipe: recipes.Pretrain, run: Path, resumed: Path | None, init: Path | None, accelerator: Any
+    recipe: recipes.Pretrain, run: Path, resumed: Path | None, accelerator: Any
 ) -> dict[str, float]:
-    """Mean and std: the recipe's, else the resumed or initial run's, else the training split's.
-
-    Those of an initial run hold only for pictures of its own kind.
-    """
+    """Mean and std: the recipe's, else the resumed run's, else the training split's."""
     features = recipe.features
     if features.mean is not None and features.std is not None:
         return {"mean": features.mean, "std": features.std}
-    if resumed is not None or init is not None:
-        kept = checkpoint.read_config(run if init is None or resumed is not None else init)
-        before = configs.build(Features, kept["features"], "features")
-        if before.kind == features.kind:
-            return {"mean": kept["features"]["mean"], "std": kept["features"]["std"]}
+    if resumed is not None:
+        kept = checkpoint.read_config(run)
+        return {"mean": kept["features"]["mean"], "std": kept["features"]["std"]}
     found = None
     if accelerator.is_main_process:
         measured = of_shards(recipe.data, features, STATISTICS_CLIPS)
@@ -189,6 +219,10 @@ def _resumed(run: Path, resume: str | None) -> Path | None:
         ValueError: a run is there and was not asked for, or was asked for and is not there.
     """
     there = checkpoint.checkpoints(run)
+    if checkpoint.is_imported(run):
+        raise ValueError(
+            f"--out {run} holds imported weights; give another, and --init {run} to start from them"
+        )
     if resume is None:
         if _is_run(run):
             raise ValueError(

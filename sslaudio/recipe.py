@@ -19,6 +19,7 @@ from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import stream
 from sslaudio.downstream import probe as probes
 from sslaudio.downstream import supervised
+from sslaudio.downstream.classify import Classifier, Head
 from sslaudio.features import front_end
 from sslaudio.plugins import Plugin
 from sslaudio.training import checkpoint, loop
@@ -70,6 +71,16 @@ class Finetune:
     """How head and encoder learn where it does."""
 
 
+@dataclass(frozen=True)
+class Model:
+    """A front end and a backbone alone: what may be set where weights come in."""
+
+    features: front_end.Config = field(default_factory=front_end.Config)
+    """How sound becomes a picture."""
+    backbone: Plugin = plugin_field("backbones", "ast")
+    """What encodes them."""
+
+
 def find(name: str, kind: str) -> Path:
     """A recipe file: a path as it stands, or a name from ``configs/KIND``.
 
@@ -102,6 +113,37 @@ def read(path: Path | None, flags: Sequence[str], schema: type = Pretrain) -> An
     """The effective recipe: ``schema``'s defaults < the file < the flags."""
     given = configs.read_yaml(path) if path else {}
     return configs.build(schema, configs.parse_flags(flags, schema, given))
+
+
+def over(
+    run: Mapping[str, Any], given: Mapping[str, Any], flags: Sequence[str], schema: type
+) -> Any:
+    """The effective recipe on top of a RUN: its front end and backbone < ``given`` < the flags.
+
+    Args:
+        run: its ``config.json``.
+        given: keys of a recipe.
+        flags: leaves, as words.
+        schema: what to build.
+    """
+    name = run["backbone"]["name"]
+    said = configs.parse_flags(flags, schema, {**given, "backbone": given.get("backbone") or name})
+    backbone = said["backbone"] if isinstance(said["backbone"], dict) else {"name": name}
+    if backbone["name"] == name:
+        backbone = {**run["backbone"], **backbone}
+    features = features_over(run["features"], said.get("features") or {})
+    return configs.build(schema, {**said, "features": features, "backbone": backbone})
+
+
+def features_over(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings laid over those of a front end; what belongs to another kind or pad rule goes."""
+    kind = own.get("kind", front_end.Config.kind)
+    if given.get("kind", kind) != kind:
+        return dict(given)
+    laid = {**own, **given}
+    if laid.get("pad") == "masked" and "legacy_frames" not in given:
+        laid["legacy_frames"] = None
+    return laid
 
 
 def model_config(recipe: Any, clip_frames: int, statistics: Mapping[str, float]) -> dict[str, Any]:
@@ -139,6 +181,74 @@ def load_encoder(run: Path) -> Encoder:
     encoder = build_encoder(checkpoint.read_config(run))
     fill_backbone(encoder.backbone, checkpoint.read_weights(run), str(run))
     return encoder.eval()
+
+
+def load_classifier(run: Path) -> Classifier:
+    """Encoder and head of a RUN, in eval mode.
+
+    Raises:
+        ValueError: the RUN has no head.
+    """
+    config, weights = checkpoint.read_config(run), checkpoint.read_weights(run)
+    own = {
+        name.removeprefix("head."): value
+        for name, value in weights.items()
+        if name.startswith("head.")
+    }
+    if not own or not config.get("classes"):
+        raise ValueError(
+            f"{run} has no head that tells classes apart; fine-tune it (sslaudio finetune --task "
+            f"NAME --checkpoint {run} --out RUN2), or import weights of a classifier"
+        )
+    encoder, classes = build_encoder(config), tuple(config["classes"])
+    fill_backbone(encoder.backbone, weights, str(run))
+    head = Head(encoder.dim, len(classes), config.get("head", {}).get("norm_eps"))
+    checkpoint.fill(head, own, f"the head of {run}")
+    return Classifier(encoder, head, classes).eval()
+
+
+HEADS_HANG_ON = ("head_dim", "activation")
+"""Settings of an objective that its heads' weights hang on."""
+
+
+def fill_heads(objective: nn.Module, chosen: Plugin, run: Path) -> str | None:
+    """Put the heads of pretraining that a RUN holds into ``objective`` where they fit.
+
+    Args:
+        objective: is changed.
+        chosen: its plug-in.
+        run: may hold none, as a RUN of ours does: its checkpoints have them.
+
+    Returns:
+        What to say of it; None where the RUN holds no heads.
+    """
+    aside = ("backbone.", "head.")
+    there = {
+        name: value
+        for name, value in checkpoint.read_weights(run).items()
+        if not name.startswith(aside)
+    }
+    if not there:
+        return None
+    state = objective.state_dict()
+    here = {name: value for name, value in state.items() if not name.startswith("backbone.")}
+    names = ", ".join(sorted({name.split(".")[0] for name in there}))
+    trained = checkpoint.read_config(run).get("objective", {})
+    if trained.get("name", chosen.name) != chosen.name:
+        return f"{run}: {names} are left out, they are of objective {trained['name']}"
+    for key in HEADS_HANG_ON:
+        ours, theirs = getattr(chosen.config, key, None), trained.get(key)
+        if theirs is not None and ours != theirs:
+            return (
+                f"{run}: {names} are left out, objective.{key} is {ours} here and {theirs} there; "
+                f"add --objective.{key} {theirs} to take them"
+            )
+    if {name: value.shape for name, value in here.items()} != {
+        name: value.shape for name, value in there.items()
+    }:
+        return f"{run}: {names} are left out, the heads of objective {chosen.name} differ"
+    objective.load_state_dict({**state, **there})
+    return f"{run}: {names} come along"
 
 
 def fill_backbone(backbone: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

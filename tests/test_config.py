@@ -84,7 +84,7 @@ def test_a_plugin_from_outside_trains_by_its_dotted_name(tmp_path: Path, monkeyp
         (["--objective", "masked_pach"], r"did you mean 'masked_patch'\?"),
         (["--objective.mask_share", "1.5"], r"objective\.mask_share is 1\.5.*between 0 and 1"),
         (["--training.precision", "fp8"], r"training\.precision is 'fp8'"),
-        (["--backbone.pooling", "median"], r"no part 'median'; there is mean, max"),
+        (["--backbone.pooling", "median"], r"no part 'median'; there is cls, mean"),
         (["--data.batch", "8", "--data.batch", "9"], r"--data\.batch is given twice"),
     ],
 )

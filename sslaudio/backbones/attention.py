@@ -27,8 +27,8 @@ FOLDED = 32
 class Bias(NamedTuple):
     """What each query adds to the keys of a row and of a column of their grid."""
 
-    rows: Float[Tensor, "clips heads queries rows"]
-    columns: Float[Tensor, "clips heads queries columns"]
+    rows: Float[Tensor, "*batch queries rows"]
+    columns: Float[Tensor, "*batch queries columns"]
 
 
 def attend(
@@ -72,27 +72,24 @@ def weights(
 
 
 def folded(
-    query: Float[Tensor, "clips heads queries width"],
-    key: Float[Tensor, "clips heads keys width"],
+    query: Float[Tensor, "*batch queries width"],
+    key: Float[Tensor, "*batch keys width"],
     bias: Bias,
     rows: bool,
     columns: bool,
-) -> tuple[
-    Float[Tensor, "clips heads queries wider"],
-    Float[Tensor, "clips heads keys wider"],
-]:
+) -> tuple[Float[Tensor, "*batch queries wider"], Float[Tensor, "*batch keys wider"]]:
     """Query and key whose product has the bias of ``rows`` and of ``columns`` in it."""
-    high, wide = bias.rows.shape[3], bias.columns.shape[3]
+    high, wide = bias.rows.shape[-1], bias.columns.shape[-1]
     queries, keys = [query], [key]
     if rows:
         marks = torch.eye(high, dtype=key.dtype, device=key.device).repeat_interleave(wide, 0)
         queries.append(bias.rows)
-        keys.append(marks.expand(*key.shape[:2], -1, -1))
+        keys.append(marks.expand(*key.shape[:-2], -1, -1))
     if columns:
         marks = torch.eye(wide, dtype=key.dtype, device=key.device).repeat(high, 1)
         queries.append(bias.columns)
-        keys.append(marks.expand(*key.shape[:2], -1, -1))
-    return torch.cat(queries, dim=3), torch.cat(keys, dim=3)
+        keys.append(marks.expand(*key.shape[:-2], -1, -1))
+    return torch.cat(queries, dim=-1), torch.cat(keys, dim=-1)
 
 
 def _written(
@@ -103,16 +100,8 @@ def _written(
     bias: Bias | None,
     fold: int,
 ) -> Tensor:
-    scale = query.shape[3] ** -0.5
-    by_row = by_column = None
-    if bias is not None:
-        rows, columns = (part.shape[3] <= fold for part in bias)
-        if rows or columns:
-            query, key = folded(query * scale, key, bias, rows, columns)
-            scale = 1.0
-        by_row = None if rows else bias.rows
-        by_column = None if columns else bias.columns
-    mixed: Tensor = _Written.apply(query, key, value, attended, by_row, by_column, scale)
+    rows, columns = (None, None) if bias is None else bias
+    mixed: Tensor = _Written.apply(query, key, value, attended, rows, columns, fold)
     return mixed
 
 
@@ -126,74 +115,123 @@ class _Written(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         attended: Tensor | None,
-        by_row: Tensor | None,
-        by_column: Tensor | None,
-        scale: float,
+        rows: Tensor | None,
+        columns: Tensor | None,
+        fold: int,
     ) -> Tensor:
-        ctx.scale = scale
         clips, heads, queries, _ = query.shape
         size = clips * heads * queries * key.shape[2] * query.element_size()
         keep = any(ctx.needs_input_grad) and size <= KEPT
         mixed = _like(query, value.shape[3])
         kept = []
         for piece in _pieces(query, key):
-            found = _weights(query, key, attended, by_row, by_column, scale, piece)
+            part = _Piece.cut(piece, query, key, attended, rows, columns, fold)
+            found = part.weights()
             mixed[piece] = (found @ _flat(value[piece])).view_as(mixed[piece])
             if keep:
                 kept.append(found)
-        ctx.save_for_backward(query, key, value, attended, by_row, by_column, *kept)
+        ctx.save_for_backward(query, key, value, attended, rows, columns, *kept)
+        ctx.fold = fold
         return mixed
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        query, key, value, attended, by_row, by_column, *kept = ctx.saved_tensors
-        scale = ctx.scale
-        of_query, of_key, of_value = (_like(part, part.shape[3]) for part in (query, key, value))
-        of_row = None if by_row is None else torch.empty_like(by_row)
-        of_column = None if by_column is None else torch.empty_like(by_column)
+        query, key, value, attended, rows, columns, *kept = ctx.saved_tensors
+        given = {"query": query, "key": key, "rows": rows, "columns": columns}
+        back = {
+            name: _like(part, part.shape[3]) for name, part in given.items() if part is not None
+        }
+        of_value = _like(value, value.shape[3])
         for number, piece in enumerate(_pieces(query, key)):
-            if kept:
-                found = kept[number]
-            else:
-                found = _weights(query, key, attended, by_row, by_column, scale, piece)
-            ahead = _flat(gradient[piece])
-            of_value[piece] = (found.transpose(1, 2) @ ahead).view(of_value[piece].shape)
+            part = _Piece.cut(piece, query, key, attended, rows, columns, ctx.fold)
+            found = kept[number] if kept else part.weights()
+            ahead = _flat(gradients[0][piece])
+            of_value[piece] = (found.transpose(1, 2) @ ahead).view_as(of_value[piece])
             slope = ahead @ _flat(value[piece]).transpose(1, 2)
             slope = torch._softmax_backward_data(slope, found, -1, found.dtype)
-            if of_row is not None and by_row is not None:
-                laid = slope.unflatten(2, (by_row.shape[3], -1))
-                of_row[piece] = laid.sum(3).view(of_row[piece].shape)
-            if of_column is not None and by_column is not None:
-                laid = slope.unflatten(2, (-1, by_column.shape[3]))
-                of_column[piece] = laid.sum(2).view(of_column[piece].shape)
-            of_query[piece] = _product(slope, _flat(key[piece]), scale).view(of_query[piece].shape)
-            of_key[piece] = _product(slope.transpose(1, 2), _flat(query[piece]), scale).view(
-                of_key[piece].shape
-            )
-        return of_query, of_key, of_value, None, of_row, of_column, None
+            for name, gradient in part.back(slope).items():
+                back[name][piece] = gradient.view_as(back[name][piece])
+        found_back = (back.get(name) for name in ("rows", "columns"))
+        return back["query"], back["key"], of_value, None, *found_back, None
 
 
-def _weights(
-    query: Tensor,
-    key: Tensor,
-    attended: Tensor | None,
-    by_row: Tensor | None,
-    by_column: Tensor | None,
-    scale: float,
-    piece: tuple[Any, ...],
-) -> Float[Tensor, "several queries keys"]:
-    scores = _product(_flat(query[piece]), _flat(key[piece]).transpose(1, 2), scale)
-    if by_row is not None:
-        scores.unflatten(2, (by_row.shape[3], -1)).add_(_flat(by_row[piece])[..., None])
-    if by_column is not None:
-        scores.unflatten(2, (-1, by_column.shape[3])).add_(_flat(by_column[piece])[:, :, None])
-    if attended is not None:
-        laid = scores.view(*query[piece].shape[:-1], -1)
-        mask = attended[piece[0]]
-        mask = mask[:, None, None] if laid.dim() == 4 else mask[None, None]
-        laid.masked_fill_(~mask, torch.finfo(scores.dtype).min)
-    return torch.softmax(scores, dim=2, out=scores)
+class _Piece(NamedTuple):
+    """Some clips and heads, one after the other along the first axis."""
+
+    query: Float[Tensor, "several queries wider"]
+    key: Float[Tensor, "several keys wider"]
+    attended: Bool[Tensor, "several 1 keys"] | None
+    rows: Float[Tensor, "several queries rows"] | None
+    """What is added; a bias that is folded in is not here."""
+    columns: Float[Tensor, "several queries columns"] | None
+    width: int
+    """Of the query itself."""
+    folded_rows: int
+    folded_columns: int
+    scale: float
+
+    @classmethod
+    def cut(
+        cls,
+        piece: tuple[Any, ...],
+        query: Tensor,
+        key: Tensor,
+        attended: Tensor | None,
+        rows: Tensor | None,
+        columns: Tensor | None,
+        fold: int,
+    ) -> "_Piece":
+        heads = query[piece].shape[-3]
+        if attended is not None:
+            attended = attended[piece[0]]
+            if len(piece) == 2:
+                attended = attended[None, None]
+            else:
+                attended = attended.repeat_interleave(heads, dim=0)[:, None]
+        width, scale = query.shape[3], query.shape[3] ** -0.5
+        query, key = _flat(query[piece]), _flat(key[piece])
+        high = wide = 0
+        if rows is not None and columns is not None:
+            rows, columns = _flat(rows[piece]), _flat(columns[piece])
+            high, wide = (part.shape[2] if part.shape[2] <= fold else 0 for part in (rows, columns))
+            if high or wide:
+                query, key = folded(query * scale, key, Bias(rows, columns), bool(high), bool(wide))
+            rows, columns = None if high else rows, None if wide else columns
+        return cls(query, key, attended, rows, columns, width, high, wide, scale)
+
+    @property
+    def _factor(self) -> float:
+        return 1.0 if self.folded_rows or self.folded_columns else self.scale
+
+    def weights(self) -> Float[Tensor, "several queries keys"]:
+        scores = _product(self.query, self.key.transpose(1, 2), self._factor)
+        if self.rows is not None:
+            scores.unflatten(2, (self.rows.shape[2], -1)).add_(self.rows[..., None])
+        if self.columns is not None:
+            scores.unflatten(2, (-1, self.columns.shape[2])).add_(self.columns[:, :, None])
+        if self.attended is not None:
+            scores.masked_fill_(~self.attended, torch.finfo(scores.dtype).min)
+        return torch.softmax(scores, dim=2, out=scores)
+
+    def back(self, slope: Float[Tensor, "several queries keys"]) -> dict[str, Tensor]:
+        """Gradients of the piece's parts from those of its scores."""
+        found = {}
+        if self.rows is not None:
+            found["rows"] = slope.unflatten(2, (self.rows.shape[2], -1)).sum(3)
+        if self.columns is not None:
+            found["columns"] = slope.unflatten(2, (-1, self.columns.shape[2])).sum(2)
+        of_query = _product(slope, self.key, self._factor)
+        widths = [self.width, self.folded_rows, self.folded_columns]
+        of_query, of_rows, of_columns = of_query.split(widths, dim=2)
+        if self._factor != self.scale:
+            of_query = of_query * self.scale
+        if self.folded_rows:
+            found["rows"] = of_rows
+        if self.folded_columns:
+            found["columns"] = of_columns
+        own = self.query[..., : self.width]
+        of_key = _product(slope.transpose(1, 2), own, self._factor)
+        return {**found, "query": of_query, "key": of_key}
 
 
 def _product(left: Tensor, right: Tensor, scale: float) -> Tensor:

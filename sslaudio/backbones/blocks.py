@@ -1,8 +1,12 @@
 """Transformer blocks that know which tokens are padding."""
 
+from collections.abc import Callable
+from typing import TypeVar, cast
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sslaudio.backbones.attention import attend, weights
 
@@ -46,7 +50,21 @@ class Mlp(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim_out"]:
         """Each token by itself."""
-        return self.fc2(nn.functional.gelu(self.fc1(tokens)))
+        return again(lambda hidden: self.fc2(nn.functional.gelu(hidden)), self.fc1(tokens))
+
+
+Made = TypeVar("Made")
+"""What some work gives."""
+
+
+def again(work: Callable[..., Made], *tensors: Tensor) -> Made:
+    """``work(*tensors)``, whose cheap steps are done again going back instead of being kept.
+
+    A matrix product at its end is not done again.
+    """
+    if not torch.is_grad_enabled():
+        return work(*tensors)
+    return cast(Made, checkpoint(work, *tensors, use_reentrant=False, preserve_rng_state=False))
 
 
 class DropPath(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sslaudio.backbones.attention import Bias, attend, weights
 from sslaudio.backbones.axis import Axis, edged, reach
-from sslaudio.backbones.blocks import DropPath, Mlp
+from sslaudio.backbones.blocks import DropPath, Mlp, again
 from sslaudio.backbones.relative import RelativeTable
 
 KERNEL = 3
@@ -123,12 +123,16 @@ class PoolingAttention(nn.Module):
         kernels = torch.stack([getattr(self, f"pool_{part}").weight for part in parts])
         kernels = kernels[:, None].expand(-1, self.heads, *kernels.shape[1:]).flatten(0, 2)
         stride = self.query_stride if parts[0] == "q" else self.key_stride
-        pooled = convolved(projected, kernels, lattice, stride)
-        pooled = pooled.unflatten(3, (len(parts), self.heads, -1))
-        return [
-            plain_norm(part, getattr(self, f"norm_{name}"))
-            for name, part in zip(parts, pooled.unbind(3), strict=True)
-        ]
+
+        def pool(projected: Tensor, kernels: Tensor) -> list[Tensor]:
+            pooled = convolved(projected, kernels, lattice, stride)
+            pooled = pooled.unflatten(3, (len(parts), self.heads, -1))
+            return [
+                plain_norm(part, getattr(self, f"norm_{name}"))
+                for name, part in zip(parts, pooled.unbind(3), strict=True)
+            ]
+
+        return again(pool, projected, kernels)
 
     def _attend(
         self,
@@ -140,12 +144,16 @@ class PoolingAttention(nn.Module):
         keys: Lattice,
     ) -> Float[Tensor, "clips rows columns heads width"]:
         device = query.device
+
+        def biases(query: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+            rows, columns = rows.to(query.dtype), columns.to(query.dtype)
+            by_row = torch.einsum("brchw,brkw->bhrck", query, rows)
+            by_column = torch.einsum("brchw,bckw->bhrck", query, columns)
+            return by_row.flatten(2, 3), by_column.flatten(2, 3)
+
         by_row = self.rel_pos_h(queries.rows, keys.rows, lattice.rows.whole, device)
         by_column = self.rel_pos_w(queries.columns, keys.columns, lattice.columns.whole, device)
-        bias = Bias(
-            torch.einsum("brchw,brkw->bhrck", query, by_row.to(query.dtype)).flatten(2, 3),
-            torch.einsum("brchw,bckw->bhrck", query, by_column.to(query.dtype)).flatten(2, 3),
-        )
+        bias = Bias(*again(biases, query, by_row, by_column))
         sound = keys.sound(device)
         sound = None if sound is None else sound.expand(len(query), -1, -1).flatten(1)
         query, key, value = (part.flatten(1, 2).transpose(1, 2) for part in (query, key, value))

@@ -32,6 +32,8 @@ WINDOW_BATCHES = 16
 """Batches' worth of decoded clips that are sorted by length together."""
 Progress = Callable[[int, int], None]
 """Called with the clips done so far and all there are."""
+Heard = Callable[[str, int], None]
+"""Called with a file's path and the samples it has at the encoder's rate."""
 
 
 class Embedded(NamedTuple):
@@ -87,10 +89,11 @@ def embed_files(
     batch_seconds: float = 64.0,
     workers: int = 2,
     progress: Progress | None = None,
+    heard: Heard | None = None,
 ) -> Embedded:
     """Embed audio files and the sound under folders; what cannot be read is listed, not fatal."""
     files = audio_files(paths)
-    sources = [_reader(file) for file in files]
+    sources = [_reader(file, heard) for file in files]
     rows, failures = _embed(encoder, sources, batch_seconds, workers, progress)
     read = sorted(rows)
     return Embedded(
@@ -234,5 +237,11 @@ def _evaluating(encoder: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _reader(file: Path) -> Callable[[int], np.ndarray]:
-    return lambda sample_rate: decode(file, sample_rate)
+def _reader(file: Path, heard: Heard | None) -> Callable[[int], np.ndarray]:
+    def read(sample_rate: int) -> np.ndarray:
+        waveform = decode(file, sample_rate)
+        if heard:
+            heard(str(file), len(waveform))
+        return waveform
+
+    return read

@@ -201,8 +201,13 @@ class Config:
 
         Under pad legacy: ``legacy_frames``, whatever the sound.
         """
-        if self.legacy_frames is not None:
-            return self.legacy_frames
+        return self.legacy_frames or self._whole(samples)
+
+    def cuts(self, samples: int) -> bool:
+        """Whether the picture of ``samples`` of sound shows its beginning alone."""
+        return self.legacy_frames is not None and self._whole(samples) > self.legacy_frames
+
+    def _whole(self, samples: int) -> int:
         beyond = samples + 2 * self.margin_samples - self.settings.window_samples
         return max(1, 1 + beyond // self.hop_samples)
 

@@ -100,8 +100,8 @@ class MaskedPatch(nn.Module):
         if any(step < size for step, size in zip(backbone.stride, backbone.patch, strict=True)):
             raise ValueError(
                 f"backbone.stride is {backbone.stride} and backbone.patch {backbone.patch}: what "
-                f"is hidden in a patch would be seen in its neighbours; set backbone.stride to none "
-                f"here, and as you like when fine-tuning"
+                f"is hidden in a patch would be seen in its neighbours; set backbone.stride to "
+                f"none here, and as you like when fine-tuning"
             )
         self.config = config
         self.backbone = backbone

@@ -30,10 +30,17 @@ FORMAT = 1
 
 def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     """Write weights and the ``config.json`` that tells how to build and feed the model."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / WEIGHTS) as path:
-        _save(weights, path)
-    write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    save_tensors(folder / WEIGHTS, weights)
+    write_json(folder / CONFIG, config)
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write one file of safetensors in one step, its folder made if absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as draft:
+        _save(tensors, draft, metadata)
 
 
 def copy_weights(source: Path, run: Path) -> None:
@@ -78,6 +85,11 @@ def read_weights(run: Path) -> dict[str, Tensor]:
     return _load(run / WEIGHTS)
 
 
+def is_imported(run: Path) -> bool:
+    """Whether ``run`` holds weights that no recipe made."""
+    return (run / CONFIG).is_file() and not (run / "recipe.yaml").is_file()
+
+
 def run_folder(run: Path) -> Path:
     """The RUN that ``run`` is, or is a checkpoint of.
 
@@ -95,8 +107,8 @@ def run_folder(run: Path) -> Path:
         raise ValueError(f"{run} holds a model a fold: give one of {', '.join(folds)} in it")
     what = "is no run" if run.exists() else "does not exist"
     raise ValueError(
-        f"{run} {what}: give a folder that `sslaudio pretrain --out` or `sslaudio finetune --out` "
-        f"wrote (there is a {CONFIG} in it), or one of its checkpoints"
+        f"{run} {what}: give a folder that `sslaudio pretrain`, `sslaudio finetune` or `sslaudio "
+        f"weights import` wrote (there is a {CONFIG} in it), or one of its checkpoints"
     )
 
 
@@ -259,6 +271,11 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a file's JSON in one step."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write to; it is flushed and takes its place when all went well."""
@@ -291,9 +308,13 @@ def _load(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged ({error}); {cure}") from error
 
 
-def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+def _save(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
     save_file(
-        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path
+        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+        path,
+        dict(metadata) if metadata else None,
     )
     path.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone
 

@@ -1,5 +1,6 @@
 """What every importer gives, and what they all need to read off a vision transformer's weights."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,8 @@ class Asked:
     """Fields of the backbone's ``Config``."""
     features: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the front end's ``Config``."""
+    bins: int = 128
+    """Rows of the pictures, by those fields."""
     frames: int | None = None
     """Width of a training clip's picture."""
 
@@ -101,10 +104,15 @@ def vit_fields(weights: State, heads: int | None = None) -> dict[str, Any]:
     }
 
 
+SHARED = re.compile(
+    r"(patch_embed\.proj|norm|blocks\.\d+\.(norm[12]|attn\.(qkv|proj)|mlp\.fc[12]))\.(weight|bias)"
+)
+"""Names that timm's vision transformers and our AST share."""
+
+
 def encoder_weights(state: State) -> dict[str, Tensor]:
     """What timm's names and ours share: patches, blocks and the last norm, in float32."""
-    parts = ("patch_embed.proj.", "blocks.", "norm.")
-    return {name: value.float() for name, value in state.items() if name.startswith(parts)}
+    return {name: value.float() for name, value in state.items() if SHARED.fullmatch(name)}
 
 
 def prefix_weights(
@@ -126,6 +134,13 @@ def places(bins: int, frames: int, patch: tuple[int, int], stride: tuple[int, in
         for size, high, step in zip((bins, frames), patch, stride, strict=True)
     )
     return max(0, rows) * max(0, columns)
+
+
+def statistics_note(of: str, asked: Asked) -> tuple[str, ...]:
+    """What to say of statistics that were assumed; nothing where the user gave both."""
+    if {"mean", "std"} <= set(asked.features):
+        return ()
+    return (f"features.mean and features.std are {of}; set both if others are right",)
 
 
 def pair(value: Any) -> tuple[int, int]:

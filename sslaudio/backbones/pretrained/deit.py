@@ -19,6 +19,7 @@ from sslaudio.backbones.pretrained.base import (
     encoder_weights,
     pair,
     prefix_weights,
+    statistics_note,
     vit_fields,
 )
 
@@ -35,7 +36,8 @@ def convert(state: State, asked: Asked, source: str) -> Pretrained:
 
     Args:
         state: timm's names.
-        asked: of the backbone, stride, positions and heads are read; of the features, ``mel_bins``.
+        asked: of the backbone, stride, positions and heads are read; of the features, bins and
+            width.
         source: for messages.
 
     Raises:
@@ -57,7 +59,8 @@ def convert(state: State, asked: Asked, source: str) -> Pretrained:
     fields = vit_fields(weights, asked.backbone.get("heads"))
     stride = pair(asked.backbone.get("stride", STRIDE) or fields["patch"])
     rule: Rule = asked.backbone.get("positions", "legacy_cut")
-    bins, frames = asked.features.get("mel_bins") or 128, asked.frames or FRAMES
+    bins = asked.bins
+    frames = asked.frames or asked.features.get("legacy_frames") or FRAMES
     square = _square(state["pos_embed"].float(), len(tokens), source)
     grid = Cutter(pair(fields["patch"]), stride, bins).grid(frames)
     weights["positions.table"] = fit(square, grid, rule)
@@ -71,7 +74,7 @@ def convert(state: State, asked: Asked, source: str) -> Pretrained:
         notes=(
             f"colours are summed; positions of {side} by {side} serve {grid.rows} by "
             f"{grid.columns} (backbone.positions {rule})",
-            "features.mean and features.std are AudioSet's, as AST sets them",
+            *statistics_note("AudioSet's, as AST sets them", asked),
             "ImageNet's classes are left out",
         ),
     )

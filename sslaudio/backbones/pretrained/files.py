@@ -8,6 +8,7 @@ import hashlib
 import json
 import pickle
 import re
+import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,12 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Of a folder, the better first; either may be cut up, with an index beside it."""
 WRAPPINGS = ("model", "state_dict", "model_state_dict")
 """Keys under which training scripts keep the weights."""
+
+
+TORN = (
+    AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError, struct.error,
+)  # fmt: skip
+"""What torch answers a file with that it did not write."""
 
 
 class Read(NamedTuple):
@@ -94,8 +101,8 @@ def from_hub(name: str) -> Path:
         except (OSError, ValueError) as error:
             told = str(error).strip().partition("\n")[0]
             raise ValueError(
-                f"{name} is no file or folder here, and the Hugging Face hub gives no model of "
-                f"that name ({told}); check the path, or download it where there is a network"
+                f"{name} is no file or folder here and cannot be had from the Hugging Face hub "
+                f"({told}); check the name, or download it where there is a network"
             ) from error
         if any(folder.glob(kinds[1])):
             return folder
@@ -128,7 +135,7 @@ def _torch(path: Path) -> dict[str, Tensor]:
             f"{path} is no file of tensors alone ({str(error).strip().partition('.')[0]}); nothing "
             f"is unpickled here: save its state dict where you trust it"
         ) from error
-    except (RuntimeError, EOFError, KeyError) as error:
+    except TORN as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{path} is damaged or no file of torch.save ({reason})") from error
     for key in WRAPPINGS:

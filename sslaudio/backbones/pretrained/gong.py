@@ -15,6 +15,7 @@ from torch import Tensor
 from sslaudio.backbones.pretrained.base import (
     AUDIOSET,
     ESC50,
+    SHARED,
     SPEECH_COMMANDS,
     Asked,
     Head,
@@ -25,6 +26,7 @@ from sslaudio.backbones.pretrained.base import (
     pair,
     places,
     prefix_weights,
+    statistics_note,
     vit_fields,
 )
 
@@ -37,7 +39,6 @@ CLASSES = {527: AUDIOSET, 50: ESC50, 35: SPEECH_COMMANDS}
 """Classes that AST was published with, and the statistics that go with them."""
 CORPORA = {AUDIOSET: "AudioSet", ESC50: "ESC-50", SPEECH_COMMANDS: "Speech Commands"}
 NORM_EPS, HEAD_NORM_EPS = 1e-6, 1e-5
-BINS = 128
 UNUSED = ("v.head.", "v.head_dist.")
 """ImageNet's heads, which AST keeps and never uses."""
 VIT = ("v.cls_token", "v.pos_embed", "v.patch_embed.proj.weight", "v.blocks.0.attn.qkv.weight")
@@ -48,7 +49,7 @@ def ast(state: State, asked: Asked, source: str) -> Pretrained:
 
     Args:
         state: with or without ``module.`` before the names.
-        asked: of the backbone, stride and heads are read; of the features, ``mel_bins``,
+        asked: of the backbone, stride and heads are read; of the features, bins,
             ``legacy_frames``, mean and std.
         source: for messages.
 
@@ -61,15 +62,14 @@ def ast(state: State, asked: Asked, source: str) -> Pretrained:
         raise ValueError(f"{source} holds SSAST's heads (cpredlayer); import it with --from ssast")
     weights = _vit(state)
     fields = vit_fields(weights, asked.backbone.get("heads"))
-    patch, bins = pair(fields["patch"]), asked.features.get("mel_bins") or BINS
+    patch, bins = pair(fields["patch"]), asked.bins
     count = state["v.pos_embed"].shape[1] - fields["prefix_tokens"]
     stride, frames = _laid(count, patch, bins, asked, source)
     head = _head(state)
     mean, std, told = _statistics(frames, head)
     by_frames = patch[0] == bins
     notes = [f"{count} positions: stride {stride[0]} {stride[1]}, pictures of {frames} frames"]
-    if not {"mean", "std"} <= set(asked.features):
-        notes.append(f"features.mean and features.std are {told}")
+    notes += statistics_note(told, asked)
     if by_frames:
         notes.append("patches as high as the picture are SSAST's: pooled by mean, as it fine-tunes")
     return Pretrained(
@@ -134,7 +134,7 @@ def ssast(state: State, asked: Asked, source: str) -> Pretrained:
             for number, layer in ((0, "fc1"), (2, "fc2"))
             for part in ("weight", "bias")
         },
-        notes=("features.mean and features.std are AudioSet's", *_left(state, known)),
+        notes=(*statistics_note("AudioSet's", asked), *_left(state, known)),
     )
 
 
@@ -189,7 +189,7 @@ def _statistics(frames: int, head: Head | None) -> tuple[float, float, str]:
         chosen, why = CLASSES[classes], f"for {classes} classes"
     else:
         chosen, why = FRAMES.get(frames, AUDIOSET), f"for {frames} frames"
-    return *chosen, f"{CORPORA[chosen]}'s, {why}; set both if it was trained with others"
+    return *chosen, f"{CORPORA[chosen]}'s, {why}"
 
 
 def _head(state: State) -> Head | None:
@@ -215,8 +215,12 @@ def _features(mean: float, std: float, bins: int, frames: int) -> dict[str, Any]
 
 def _left(state: State, known: tuple[str, ...]) -> list[str]:
     """What to say of weights that have no place."""
-    used = ("v.patch_embed.proj.", "v.blocks.", "v.norm.", "v.cls_token", "v.dist_token")
-    rest = [name for name in state if not name.startswith((*used, "v.pos_embed", *known, *UNUSED))]
+    aside = ("v.cls_token", "v.dist_token", "v.pos_embed", *known, *UNUSED)
+    rest = [
+        name
+        for name in state
+        if not SHARED.fullmatch(name.removeprefix("v.")) and not name.startswith(aside)
+    ]
     notes = ["ImageNet's unused heads are left out"] if any(map(_is_unused, state)) else []
     return notes + ([f"left out: {', '.join(sorted(rest))}"] if rest else [])
 

@@ -5,9 +5,10 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from sslaudio import config as configs
 from sslaudio.backbones import ast
 from sslaudio.backbones.pretrained import timm as ours
-from sslaudio.backbones.pretrained.base import Asked
+from sslaudio.backbones.pretrained.base import Asked, Pretrained
 
 
 def filled(name: str, **settings) -> dict[str, torch.Tensor]:
@@ -31,6 +32,10 @@ def small() -> dict[str, torch.Tensor]:
 def large() -> dict[str, torch.Tensor]:
     """As the base of 384 pixels, narrower: 24 by 24 positions."""
     return filled(DEIT, img_size=384, depth=2)
+
+
+def configured(made: Pretrained) -> ast.Config:
+    return configs.plugin("backbones", made.backbone, "backbone").config
 
 
 def stretched(square: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
@@ -69,7 +74,7 @@ def test_every_tensor_comes_by_the_rule(small):
         (Asked(frames=512), (12, 50)),
         (Asked({"stride": [16, 16]}), (8, 64)),
         (Asked({"stride": None}), (8, 64)),
-        (Asked({"stride": [14, 12]}, {"mel_bins": 64}), (4, 85)),
+        (Asked({"stride": [14, 12]}, bins=64), (4, 85)),
     ],
 )
 def test_positions_of_384_pixels_are_cut_in_the_middle_or_stretched(large, asked, grid):
@@ -98,9 +103,9 @@ def test_resized_positions_shrink_and_stretch_each_axis_over_all(large):
 def test_the_settings_are_asts(small):
     made = ours.convert(small, Asked(), "it")
 
-    config = ast.Config(**{key: value for key, value in made.backbone.items() if key != "name"})
+    config = configured(made)
     assert config.shape == (192, 3, 12) and config.size == "tiny"
-    assert config.stride == [10, 10] and config.norm_eps == 1e-6
+    assert config.stride == (10, 10) and config.norm_eps == 1e-6
     assert made.features["mean"] == -4.2677393 and made.features["std"] == 2 * 4.5689974
     assert made.features["pad"] == "masked" and made.clip_frames == 1024
     built = ast.build(config, 128, 1024)
@@ -114,9 +119,8 @@ def test_what_the_vision_model_computes_of_a_grey_picture_the_audio_model_comput
     model = timm.create_model(DEIT, pretrained=False).eval()
     calm = {key: 0.1 * value for key, value in small.items()}
     model.load_state_dict(calm)
-    made = ours.convert(calm, Asked({"stride": [16, 16]}, {"mel_bins": 224}, 224), "it")
-    fields = {key: value for key, value in made.backbone.items() if key != "name"}
-    encoder = ast.build(ast.Config(**fields), 224, 224).eval()
+    made = ours.convert(calm, Asked({"stride": [16, 16]}, bins=224, frames=224), "it")
+    encoder = ast.build(configured(made), 224, 224).eval()
     encoder.load_state_dict(made.weights)
     picture = torch.randn(1, 224, 224, generator=torch.Generator().manual_seed(2))
 
