@@ -28,7 +28,8 @@ def convert(state: State, asked: Asked, origin: str) -> Pretrained:
 
     Args:
         state: timm's names.
-        asked: of the backbone, the stem and ``key_stride`` are read; of the features, ``mel_bins``.
+        asked: of the backbone, the stem and ``key_stride`` are read; of the features, bins and
+            width.
         origin: for messages.
 
     Raises:
@@ -37,7 +38,8 @@ def convert(state: State, asked: Asked, origin: str) -> Pretrained:
     demand(state, (STEM, "stages.0.blocks.0.norm1.weight", "norm.weight"), "timm", origin)
     depths = _depths(state)
     fields = _fields(state, depths, asked, origin)
-    bins, frames = asked.features.get("mel_bins") or 128, asked.frames or FRAMES
+    bins = asked.bins
+    frames = asked.frames or asked.features.get("legacy_frames") or FRAMES
     config = mast.Config(
         **{key: _plain(value) for key, value in fields.items() if key not in ("name", "pooling")}
     )

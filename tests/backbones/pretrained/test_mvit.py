@@ -7,6 +7,7 @@ from timm.models.mvitv2 import checkpoint_filter_fn
 
 from sslaudio.backbones import mast
 from sslaudio.backbones.pretrained import mvit
+from sslaudio.backbones.pretrained import timm as sources
 from sslaudio.backbones.pretrained.base import Asked, Pretrained
 from sslaudio.features.front_end import Config as Features
 
@@ -43,7 +44,7 @@ def test_a_grey_square_is_encoded_as_timm_encodes_it(tiny, side):
     if side != 224:  # timm resizes its tables itself where a picture's size is set
         theirs = timm.create_model("mvitv2_tiny", img_size=side).eval()
         theirs.load_state_dict(checkpoint_filter_fn(tiny.state_dict(), theirs))
-    made = mvit.convert(tiny.state_dict(), Asked(features={"mel_bins": side}, frames=side), "it")
+    made = mvit.convert(tiny.state_dict(), Asked(bins=side, frames=side), "it")
     backbone = built(made, side)
     picture = torch.randn(2, side, side)
 
@@ -55,7 +56,7 @@ def test_a_grey_square_is_encoded_as_timm_encodes_it(tiny, side):
 
 
 def test_the_settings_are_of_the_size_found(tiny):
-    made = mvit.convert(tiny.state_dict(), Asked(), "it")
+    made = sources.convert(tiny.state_dict(), Asked(), "it")
 
     assert made.backbone == {
         "name": "mast", "size": "tiny", "expand": "attention", "mlp_ratio": 4.0, "pooling": ["mean"]
