@@ -123,6 +123,7 @@ class AST(nn.Module):
         self.bins = bins
         self.patch = config.patch
         self.stride = config.stride or config.patch
+        self.first = ((self.patch[0] - 1) / 2, (self.patch[1] - 1) / 2)
         self.checkpointing = config.gradient_checkpointing
         self.cutter = Cutter(self.patch, self.stride, bins, config.whole_patches)
         self.patch_embed = PatchEmbed(self.cutter, shape.dim)
@@ -158,6 +159,10 @@ class AST(nn.Module):
     ) -> Int[Tensor, " clips"]:
         """Columns of the grid that hold sound, for clips of so many frames."""
         return self.cutter.columns(frames)
+
+    def spanned(self, columns: int) -> int:
+        """Frames that so many columns see."""
+        return (columns - 1) * self.stride[1] + self.patch[1]
 
     def whole_columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
         """Columns of the grid that hold no padding, for clips of so many frames."""

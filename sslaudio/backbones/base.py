@@ -87,6 +87,9 @@ class Backbone(Protocol):
     """(bins, frames) of the picture that a token stands for."""
     stride: tuple[int, int]
     """(bins, frames) from one token to the next."""
+    first: tuple[float, float]
+    """(bins, frames) from the picture's first value to the middle of what the first token sees
+    before attention; the same after every block."""
     drop_shapes: tuple[str, ...]
     """Which of :data:`sslaudio.backbones.drop.SHAPES` may be dropped, the usual one first."""
 
@@ -112,6 +115,10 @@ class Backbone(Protocol):
         self, frames: Int[Tensor, " clips"], depth: int | None = None
     ) -> Int[Tensor, " clips"]:
         """Columns of the grid that hold sound, for clips of so many frames."""
+        ...
+
+    def spanned(self, columns: int) -> int:
+        """Frames that so many columns of the last grid see, at every depth."""
         ...
 
     def whole_columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:

@@ -14,6 +14,8 @@ from sslaudio.backbones.attention import attend, weights
 class Attention(nn.Module):
     """Multi-head self-attention."""
 
+    key_stride = 1
+    """Every token is a key."""
     maps: list[Tensor] | None = None
     """Where the weights of each call go; set by :mod:`sslaudio.backbones.inspect` for a while."""
 

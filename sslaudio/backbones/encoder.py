@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sslaudio.backbones.base import Grid, Tokens
+from sslaudio.backbones.inspect import Inspection, inspect
 from sslaudio.backbones.pooling import check, pool, pooled_dim
 from sslaudio.data.decode import resample
 from sslaudio.features.front_end import FrontEnd
@@ -92,11 +93,39 @@ class Encoder(nn.Module):
                 model's.
             lengths: samples of each clip that are sound; unset: all.
         """
+        return self.embed(*self._pictures(waveforms, sample_rate, lengths))
+
+    def inspect(
+        self,
+        waveforms: Float[Tensor, "clips samples"],
+        sample_rate: int | None = None,
+        lengths: Int[Tensor, " clips"] | None = None,
+    ) -> Inspection:
+        """Hidden states and attention maps of every block, and where their tokens lie.
+
+        Each clip goes through the backbone in one piece, also where an embedding would be made of
+        windows. Without gradients.
+
+        Args:
+            waveforms: as in a call, like ``sample_rate`` and ``lengths``.
+        """
+        with torch.no_grad():
+            pictures, frames = self._pictures(waveforms, sample_rate, lengths)
+        return inspect(self.backbone, pictures, frames, self.front_end)
+
+    def _pictures(
+        self,
+        waveforms: Float[Tensor, "clips samples"],
+        sample_rate: int | None,
+        lengths: Int[Tensor, " clips"] | None,
+    ) -> tuple[Float[Tensor, "clips bins frames"], Int[Tensor, " clips"]]:
+        """Standardised pictures and their sounding columns."""
         if lengths is None:
             lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
         if sample_rate is not None and sample_rate != self.sample_rate:
             waveforms, lengths = resampled(waveforms, lengths, sample_rate, self.sample_rate)
-        return self.embed(*self.front_end(waveforms, lengths))
+        pictures, frames = self.front_end(waveforms, lengths)
+        return pictures, frames
 
     def embed(
         self,
@@ -131,7 +160,8 @@ class Encoder(nn.Module):
                 whole = laid.new_zeros(len(frames), laid.shape[1], width, laid.shape[3])
                 prefix = laid.new_zeros(len(frames), *tokens.prefix.shape[1:])
             for row, window in enumerate(part):
-                start, end = window.first * finer, min(window.last * finer, width)
+                start = window.first * finer
+                end = min(window.last * finer, int(columns[window.clip]))
                 whole[window.clip, :, start:end] = laid[row, :, : end - start]
                 share = (window.last - window.first) / int(total[window.clip])
                 prefix[window.clip] += share * tokens.prefix[row]
@@ -145,11 +175,10 @@ class Encoder(nn.Module):
         frames: Int[Tensor, " clips"],
         windows: list[Window],
     ) -> Tokens:
-        patch, stride = self.backbone.patch[1], self.backbone.stride[1]
-        starts = [window.first * stride for window in windows]
-        ends = [(window.last - 1) * stride + patch for window in windows]
+        starts = [window.first * self.backbone.stride[1] for window in windows]
         ends = [
-            min(end, int(frames[window.clip])) for window, end in zip(windows, ends, strict=True)
+            min(start + self.backbone.spanned(window.last - window.first), int(frames[window.clip]))
+            for window, start in zip(windows, starts, strict=True)
         ]
         longest = max(end - start for start, end in zip(starts, ends, strict=True))
         cut_out = pictures.new_zeros(len(windows), pictures.shape[1], longest)

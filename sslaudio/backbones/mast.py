@@ -98,6 +98,13 @@ class Config:
                     f"{self.stem_patch}: what lies between two patches would never be seen; set "
                     f"the stride to at most the patch"
                 )
+            total = 2 ** (len(SIZES[self.size].depths) - 1)
+            if wide > total * step:
+                raise ValueError(
+                    f"backbone.stem_patch is {self.stem_patch} and backbone.stem_stride "
+                    f"{self.stem_stride}: a patch of more than {total} strides sees more than a "
+                    f"last token stands for; lower the patch or raise the stride"
+                )
         if self.key_stride not in (1, 2, 4, 8):
             raise ValueError(f"backbone.key_stride is {self.key_stride}; it is 1, 2, 4 or 8")
         depth = sum(SIZES[self.size].depths)
@@ -127,6 +134,8 @@ class MAST(nn.Module):
         self.checkpointing = config.gradient_checkpointing
         self.padding = config.padding
         self.stem_patch, self.stem_stride = config.stem_patch, config.stem_stride
+        high, wide = self.stem_patch  # poolings are centred: their first token is the stem's
+        self.first = ((high - 1) / 2 - self.padding[0], (wide - 1) / 2 - self.padding[1])
         if bins + 2 * self.padding[0] < self.stem_patch[0]:
             raise ValueError(
                 f"a patch of {self.stem_patch[0]} bins is higher than the picture: set "
@@ -159,7 +168,7 @@ class MAST(nn.Module):
     def finer(self, depth: int | None = None) -> int:
         """Tokens at that depth in one of the last block's, along each axis."""
         later = [] if depth is None else list(self.blocks)[depth:]
-        return prod(cast(PoolingBlock, block).stride for block in later)
+        return prod([cast(PoolingBlock, block).stride for block in later])
 
     def _coarser(self, depth: int | None) -> int:
         """Tokens of the stem's grid in one at that depth, along each axis."""
@@ -179,6 +188,11 @@ class MAST(nn.Module):
     ) -> Int[Tensor, " clips"]:
         """Columns of the grid that hold sound, for clips of so many frames."""
         return -(-self._columns(frames) // self._coarser(depth))
+
+    def spanned(self, columns: int) -> int:
+        """Frames that so many columns of the last grid see, all of the stem's columns in them."""
+        last = (columns * self.finer(0) - 1) * self.stem_stride[1]
+        return max(columns * self.stride[1], last + self.stem_patch[1] - 2 * self.padding[1])
 
     def whole_columns(self, frames: Int[Tensor, " clips"]) -> Int[Tensor, " clips"]:
         """Columns of the grid that hold no padding, for clips of so many frames."""
@@ -230,7 +244,7 @@ class MAST(nn.Module):
                 f"{self.bins}; features.mel_bins must be what the weights were trained with"
             )
         if hidden is not None:
-            pictures = self._hide(pictures, hidden)
+            pictures = self._hide(pictures, frames, hidden)
         lattice = self._lattice(pictures, frames, kept)
         tokens = self._stem(pictures, lattice)
         again = self.checkpointing and self.training and torch.is_grad_enabled()
@@ -299,17 +313,23 @@ class MAST(nn.Module):
         return tokens + self.stem.bias
 
     def _hide(
-        self, pictures: Float[Tensor, "clips bins frames"], hidden: Bool[Tensor, "clips patches"]
+        self,
+        pictures: Float[Tensor, "clips bins frames"],
+        frames: Int[Tensor, " clips"] | None,
+        hidden: Bool[Tensor, "clips patches"],
     ) -> Float[Tensor, "clips bins frames"]:
-        """Put the learned patch wherever one is hidden."""
+        """Put the learned patch wherever one is hidden; a clip's padding stays 0."""
         grid = self.grid(pictures.shape[2])
-        _, bins, frames = pictures.shape
+        _, bins, width = pictures.shape
         where = hidden.unflatten(1, tuple(grid))
-        for axis, size in ((1, bins), (2, frames)):
+        for axis, size in ((1, bins), (2, width)):
             step = self.patch[axis - 1]
             patch = torch.arange(size, device=hidden.device) // step
             where = where.index_select(axis, patch.clamp(max=grid[axis - 1] - 1))
-        tile = self.mask_token.repeat(1, grid.rows + 1, grid.columns + 1)[:, :bins, :frames]
+        if frames is not None:
+            sound = torch.arange(width, device=frames.device) < frames[:, None]
+            where = where & sound[:, None]
+        tile = self.mask_token.repeat(1, grid.rows + 1, grid.columns + 1)[:, :bins, :width]
         return torch.where(where, tile.to(pictures.dtype), pictures)
 
     def _tokens(self, tokens: Float[Tensor, "clips rows columns dim"], lattice: Lattice) -> Tokens:

@@ -242,10 +242,15 @@ class _BackInFloat32(torch.autograd.Function):
 def highest(
     tokens: Float[Tensor, "clips rows columns dim"], lattice: Lattice, stride: int
 ) -> Float[Tensor, "clips rows2 columns2 dim"]:
-    """Max pooling, 3 by 3 and padded by one, of what is sound."""
+    """Max pooling, 3 by 3 and padded by one, of what is sound.
+
+    What is not is the least finite number: where a window had nothing above minus infinity, its
+    place would be one of the border's, which breaks the compiled backward pass.
+    """
     sound = lattice.sound(tokens.device)
+    least = torch.finfo(tokens.dtype).min
     if sound is not None:
-        tokens = tokens.masked_fill(~sound[..., None], -torch.inf)
+        tokens = tokens.masked_fill(~sound[..., None], least)
     pooled = _over_units(
         tokens,
         lattice,
@@ -253,7 +258,7 @@ def highest(
         lambda laid, padding: nn.functional.max_pool2d(laid, KERNEL, stride, padding),
         -torch.inf,
     )
-    return pooled if sound is None else pooled.masked_fill(pooled == -torch.inf, 0.0)
+    return pooled if sound is None else pooled.masked_fill(pooled == least, 0.0)
 
 
 def _over_units(

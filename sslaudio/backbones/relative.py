@@ -66,9 +66,11 @@ class RelativeTable(nn.Module):
         zero = reach - self.key_step
         longest = self._reach(size)
         if longest <= reach:
-            return nn.functional.embedding(distance + zero, self.table)
+            entry = (distance + zero).clamp(0, len(self.table) - 1)
+            return nn.functional.embedding(entry, self.table)
         own = self._own(query, key, longest, device)
-        share = ((reach - self.key_step) / (own - self.key_step)).clamp(max=1.0)
+        share = (reach - self.key_step) / (own - self.key_step).clamp(min=1)
+        share = share.where(own > reach, 1.0)
         entry = (zero + share[:, None, None] * distance).clamp(0, len(self.table) - 1)
         return between(self.table, entry.flatten(1)).unflatten(1, entry.shape[1:])
 

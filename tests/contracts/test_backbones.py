@@ -102,6 +102,19 @@ def test_hiding_nothing_is_not_hiding(backbone):
     assert torch.allclose(none.patches, plain.patches, atol=1e-6)
 
 
+def test_a_clip_is_hidden_alone_as_in_any_batch(backbone):
+    mel, frames = pictures(FRAMES, 38)  # the shorter one ends inside a patch
+    grid, own = backbone.grid(FRAMES), backbone.grid(38)
+    hidden = torch.zeros(2, *grid, dtype=torch.bool)
+    hidden[:, :, own.columns - 1 :] = True
+
+    together = backbone(mel, frames, hidden.flatten(1))
+
+    alone = backbone(mel[1:, :, :38], frames[1:], hidden[1:, :, : own.columns].flatten(1))
+    ours = together.patches[1].unflatten(0, tuple(grid))[:, : own.columns]
+    assert torch.allclose(ours.flatten(0, 1), alone.patches[0], atol=1e-4)
+
+
 SHARES = (0.1, 0.25, 0.5, 0.6, 0.75)
 
 
@@ -159,12 +172,13 @@ def test_a_clip_keeps_the_share_of_its_own_patches(backbone, share):
     assert (place < columns[:, None])[kept.sound].all()
 
 
-def test_dropping_nothing_is_not_dropping(backbone):
-    mel, frames = pictures(320, 140)
+@pytest.mark.parametrize("lengths", [(320, 140), (98, 70)])  # whole patches, and a last in part
+def test_dropping_nothing_is_not_dropping(backbone, lengths):
+    mel, frames = pictures(*lengths)
     plain = backbone(mel, frames)
 
     for shape in backbone.drop_shapes:
-        kept = keep(backbone, frames, 320, 0.0, draws(2), shape)
+        kept = keep(backbone, frames, lengths[0], 0.0, draws(2), shape)
         tokens = backbone(mel, frames, kept=kept)
 
         laid, seen = tokens.laid()

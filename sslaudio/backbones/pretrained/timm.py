@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from sslaudio.backbones.pretrained import deit, files
+from sslaudio.backbones.pretrained import deit, files, mvit
 from sslaudio.backbones.pretrained.base import Asked, Pretrained, State, demand
 
 
@@ -30,10 +30,7 @@ def convert(state: State, asked: Asked, source: str) -> Pretrained:
         ValueError: they are of none that we have.
     """
     if any(name.startswith("stages.") for name in state):
-        raise ValueError(
-            f"{source} holds stages, as MViTv2 does; only DeiT with distillation token and plain "
-            f"ViT are imported, such as deit_base_distilled_patch16_384"
-        )
+        return mvit.convert(state, asked, source)
     demand(state, ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight"), "timm", source)
     return deit.convert(state, asked, source)
 
@@ -46,7 +43,9 @@ def _hub_name(source: str) -> str:
 
     known = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
     if known is None or not known.hf_hub_id:
-        near = difflib.get_close_matches(name, timm.list_models("*deit*") or [name], n=1, cutoff=0)
+        near = difflib.get_close_matches(
+            name, timm.list_models(["*deit*", "mvitv2*"]) or [name], n=1, cutoff=0
+        )
         raise ValueError(
             f"{source} is no file, folder, owner/model of the Hugging Face hub or model of timm; "
             f"did you mean {near[0]}?"
