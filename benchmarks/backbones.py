@@ -39,57 +39,56 @@ from sslaudio.backbones.drop import keep
 from sslaudio.training.memory import reuse_freed_memory
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-BATCH = 32 if DEVICE.type == "cuda" else 1
+BATCH = {"cuda": 32, "cpu": 1}[DEVICE.type]
+"""Clips of 10 s at once."""
+SQUARES = {"cuda": 128, "cpu": 8}[DEVICE.type]
+"""Pictures of 224 by 224 at once: of one, the weights alone would be seen in memory."""
 PEAK_FLOPS = {torch.bfloat16: 989e12, torch.float32: 67e12}
 """Of an H200 without sparsity, TF32 off; from NVIDIA's data sheet."""
 
-Build = Callable[[], tuple[nn.Module, Callable[[nn.Module], Tensor]]]
-"""Makes a model and what it is asked for."""
+Asked = tuple[nn.Module, Callable[[nn.Module], Tensor]]
+"""A model and what it is asked for."""
 
 
-def picture(frames: int = 1024, bins: int = 128) -> Tensor:
+def picture(clips: int, frames: int = 1024, bins: int = 128) -> Tensor:
     """A batch of standardised pictures."""
-    return torch.randn(BATCH, bins, frames, device=DEVICE)
+    return torch.randn(clips, bins, frames, device=DEVICE)
 
 
-def ast_base(dropped: float = 0.0) -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
+def ast_base(dropped: float = 0.0, clips: int = BATCH) -> Asked:
     """Ours on 10 s, pooled as AST is."""
     model = ast.build(ast.Config(size="base", stride=(10, 10), pooling=("cls",)), 128, 1024)
-    pictures, kept = picture(), None
+    pictures, kept = picture(clips), None
     if dropped:
-        frames = torch.full((BATCH,), 1024)
+        frames = torch.full((clips,), 1024)
         kept = keep(
-            cast(Backbone, model), frames, 1024, dropped, Draws(torch.Generator(), 0, BATCH, BATCH)
+            cast(Backbone, model), frames, 1024, dropped, Draws(torch.Generator(), 0, clips, clips)
         )
         kept.index, kept.sound = kept.index.to(DEVICE), kept.sound.to(DEVICE)
     return model, lambda model: model(pictures, kept=kept).prefix.mean(1)
 
 
-def transformers_ast(
-    attention: str = "sdpa",
-) -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
+def transformers_ast(attention: str = "sdpa", clips: int = BATCH) -> Asked:
     """transformers' AST-base on 10 s."""
-    pictures = picture().transpose(1, 2).contiguous()
+    pictures = picture(clips).transpose(1, 2).contiguous()
     config = ASTConfig()
     config._attn_implementation = attention
     model = ASTModel(config)
     return model, lambda model: model(pictures).pooler_output
 
 
-def mast_small(
-    bins: int = 128, frames: int = 1024, stem: str = "7/4"
-) -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
+def mast_small(bins: int = 128, frames: int = 1024, stem: str = "7/4", clips: int = BATCH) -> Asked:
     """Ours, pooled by the mean."""
     patch, stride = (int(number) for number in stem.split("/"))
     config = mast.Config(size="small", stem_patch=(patch, patch), stem_stride=(stride, stride))
-    pictures = picture(frames, bins)
+    pictures = picture(clips, frames, bins)
     model = mast.build(config, bins, frames)
     return model, lambda model: model(pictures).patches.mean(1)
 
 
-def timm_mvit() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
+def timm_mvit() -> Asked:
     """timm's MViTv2-small at 224 by 224."""
-    pictures = picture(224, 224)[:, None].expand(-1, 3, -1, -1).contiguous()
+    pictures = picture(SQUARES, 224, 224)[:, None].expand(-1, 3, -1, -1).contiguous()
     model = timm.create_model("mvitv2_small", pretrained=False, num_classes=0)
     return model, lambda model: model(pictures)
 
@@ -98,8 +97,8 @@ def timm_mvit() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
 class Pair:
     """What is compared, and what is to be reached."""
 
-    ours: Build
-    peer: Build
+    ours: Callable[[], Asked]
+    peer: Callable[[], Asked]
     goals: dict[str, float]
     """Work and precision (``forward bf16``, ``training fp32``, ``memory``) to the ratio to reach.
     Those without a goal are measured all the same."""
@@ -117,7 +116,9 @@ PAIRS = {
         partial(ast_base, 0.75), ast_base, {"forward bf16": 3.0, "training bf16": 3.0}
     ),
     "MAST-small 224 | timm": Pair(
-        partial(mast_small, 224, 224), timm_mvit, {"training bf16": 1.1, "memory": 0.9}
+        partial(mast_small, 224, 224, clips=SQUARES),
+        timm_mvit,
+        {"training bf16": 1.1, "memory": 0.9},
     ),
     "MAST-small 10 s, stem 7/4 | matrix of biases": Pair(
         mast_small, mast_small, {"training bf16": 1.1}, explicit_peer=True
@@ -266,15 +267,17 @@ def memory(name: str) -> dict[str, Any]:
 
 def inference(repeats: int) -> list[dict[str, Any]]:
     """AST-base's inference against transformers' eager and SDPA, by batch, in fp32 and bf16."""
-    global BATCH
     rows = []
-    for BATCH in (1, 2, 4, 8):
+    for clips in (1, 2, 4, 8):
         for work in ("forward fp32", "forward bf16"):
             for kind in ("eager", "sdpa"):
-                (model, ask), (other, ask_other) = ast_base(), transformers_ast(kind)
+                (model, ask), (other, ask_other) = (
+                    ast_base(0.0, clips),
+                    transformers_ast(kind, clips),
+                )
                 own = partial(once, model.to(DEVICE).eval(), ask, work)
                 row = compare(own, partial(once, other.to(DEVICE).eval(), ask_other, work), repeats)
-                name = f"AST-base 10 s, batch {BATCH} | transformers, {kind}"
+                name = f"AST-base 10 s, batch {clips} | transformers, {kind}"
                 rows.append(record(name, work, row, None))
     return rows
 
@@ -318,7 +321,7 @@ def main() -> int:
         rows += measured(name, arguments.repeats, tuple(arguments.works))
         if not arguments.no_memory:
             rows.append(memory(name))
-        print(table(rows[-len(arguments.works) - 1 :]), flush=True)
+        print(table([row for row in rows if row["name"] == name]), flush=True)
     if DEVICE.type == "cuda":
         rows += inference(arguments.repeats)
     print("\n" + table(rows))
