@@ -11,7 +11,7 @@ asks for: its distances themselves where the table holds them, the table stretch
 from math import ceil
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sslaudio.backbones.axis import Axis
@@ -36,8 +36,7 @@ class RelativeTable(nn.Module):
 
     def _reach(self, size: int) -> int:
         """Distances one way on a block input of ``size`` tokens."""
-        queries, keys = ceil(size / self.query_stride), ceil(size / self.key_stride)
-        return max(queries if self.query_step == 1 else 0, keys * self.key_step)
+        return ceil(size / self.key_stride) * self.key_step
 
     def fitted(self, table: Float[Tensor, "entries width"]) -> Float[Tensor, "entries2 width"]:
         """Another grid's table for this one: the same distances, or stretched where it has few."""
@@ -68,17 +67,10 @@ class RelativeTable(nn.Module):
         if longest <= reach:
             entry = (distance + zero).clamp(0, len(self.table) - 1)
             return nn.functional.embedding(entry, self.table)
-        own = self._own(query, key, longest, device)
+        own = torch.tensor([longest], device=device)
+        if key.count is not None:
+            own = key.count * self.key_step
         share = (reach - self.key_step) / (own - self.key_step).clamp(min=1)
         share = share.where(own > reach, 1.0)
         entry = (zero + share[:, None, None] * distance).clamp(0, len(self.table) - 1)
         return between(self.table, entry.flatten(1)).unflatten(1, entry.shape[1:])
-
-    def _own(
-        self, query: Axis, key: Axis, longest: int, device: torch.device
-    ) -> Int[Tensor, " clips_or_1"]:
-        """Each clip's own reach."""
-        if query.count is None or key.count is None:
-            return torch.tensor([longest], device=device)
-        keys = key.count * self.key_step
-        return torch.maximum(query.count, keys) if self.query_step == 1 else keys
