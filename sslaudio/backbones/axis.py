@@ -36,6 +36,8 @@ class Axis:
 
     def pooled(self, stride: int) -> "Axis":
         """The axis after pooling by ``stride``, kernels centred on every ``stride``-th token."""
+        if stride == 1:
+            return self
         count = None if self.count is None else -(-self.count // stride)
         return replace(
             self, whole=-(-self.whole // stride), count=count, unit=max(1, self.unit // stride)

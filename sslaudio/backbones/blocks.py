@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sslaudio.backbones.attention import attend, weights
+from sslaudio.backbones.linear import Linear
 
 
 class Attention(nn.Module):
@@ -22,8 +23,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
 
     def forward(
         self,
@@ -45,13 +46,16 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, dim_out: int | None = None) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim_out or dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim_out or dim)
 
     def forward(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim_out"]:
         """Each token by itself."""
         return again(lambda hidden: self.fc2(nn.functional.gelu(hidden)), self.fc1(tokens))
 
+
+LARGE = 1 << 19
+"""Numbers of a tensor worth the half millisecond that doing things again costs."""
 
 Made = TypeVar("Made")
 """What some work gives."""
@@ -60,9 +64,9 @@ Made = TypeVar("Made")
 def again(work: Callable[..., Made], *tensors: Tensor) -> Made:
     """``work(*tensors)``, whose cheap steps are done again going back instead of being kept.
 
-    A matrix product at its end is not done again.
+    A matrix product at its end is not done again. What is small is kept.
     """
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or tensors[0].numel() < LARGE:
         return work(*tensors)
     return cast(Made, checkpoint(work, *tensors, use_reentrant=False, preserve_rng_state=False))
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sslaudio.backbones.base import Grid
+from sslaudio.backbones.linear import linear
 
 Count = TypeVar("Count", int, Tensor)
 """Frames or patches: of one picture, or of every clip of a batch."""
@@ -107,4 +108,4 @@ class PatchEmbed(nn.Module):
         self, patches: Float[Tensor, "clips patches values"]
     ) -> Float[Tensor, "clips patches dim"]:
         """Embed patches as the cutter cuts them, all or some."""
-        return nn.functional.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return linear(patches, self.proj.weight.flatten(1), self.proj.bias)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sslaudio.backbones.attention import Bias, attend, weights
 from sslaudio.backbones.axis import Axis, edged, reach
 from sslaudio.backbones.blocks import DropPath, Mlp, again
+from sslaudio.backbones.linear import Linear, linear
 from sslaudio.backbones.relative import RelativeTable
 
 KERNEL = 3
@@ -33,6 +34,8 @@ class Lattice:
 
     def pooled(self, stride: int) -> "Lattice":
         """The grid after pooling both axes by ``stride``."""
+        if stride == 1:
+            return self
         return Lattice(self.rows.pooled(stride), self.columns.pooled(stride))
 
     def sound(self, device: torch.device) -> Bool[Tensor, "clips rows columns"] | None:
@@ -82,8 +85,8 @@ class PoolingAttention(nn.Module):
         dim, self.heads = shape.attention_dim, shape.heads
         width = dim // shape.heads
         self.query_stride, self.key_stride = shape.query_stride, shape.key_stride
-        self.qkv = nn.Linear(shape.dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(shape.dim, 3 * dim)
+        self.proj = Linear(dim, dim)
         for part in "qkv":
             pool = nn.Conv2d(width, width, KERNEL, groups=width, bias=False)
             setattr(self, f"pool_{part}", pool)
@@ -116,8 +119,10 @@ class PoolingAttention(nn.Module):
         """Project, pool and norm those of queries, keys and values that share a stride."""
         dim = self.proj.in_features
         first = "qkv".index(parts) * dim
-        rows = slice(first, first + len(parts) * dim)
-        projected = nn.functional.linear(tokens, self.qkv.weight[rows], self.qkv.bias[rows])
+        weight, bias = (
+            part.narrow(0, first, len(parts) * dim) for part in (self.qkv.weight, self.qkv.bias)
+        )
+        projected = linear(tokens, weight, bias)
         if sound is not None:
             projected = projected * sound[..., None]
         kernels = torch.stack([getattr(self, f"pool_{part}").weight for part in parts])
@@ -308,8 +313,8 @@ class PoolingBlock(nn.Module):
         self.attn = PoolingAttention(shape, norm_eps)
         self.norm2 = nn.LayerNorm(within, eps=norm_eps)
         self.mlp = Mlp(within, round(within * mlp_ratio), dim_out)
-        self.shortcut_proj_attn = nn.Linear(dim, within) if within != dim else None
-        self.shortcut_proj_mlp = nn.Linear(within, dim_out) if within != dim_out else None
+        self.shortcut_proj_attn = Linear(dim, within) if within != dim else None
+        self.shortcut_proj_mlp = Linear(within, dim_out) if within != dim_out else None
         self.drop_path = DropPath(drop_path)
 
     def forward(
