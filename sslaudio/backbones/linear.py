@@ -31,6 +31,7 @@ def linear(
     """``torch.nn.functional.linear``, by the faster library."""
     if (
         not AMD_WITH_AVX512
+        or not tokens.numel()
         or tokens.device.type != "cpu"
         or tokens.dtype != torch.float32
         or torch.is_autocast_enabled("cpu")
