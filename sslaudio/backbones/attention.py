@@ -4,9 +4,11 @@ A bias is one number for a query and each row of the keys' grid, and one for eac
 along as extra columns, in the query beside its width, in the key as marks of its row and column;
 no matrix of biases is made.
 
-It goes through ``scaled_dot_product_attention`` but on CPUs in bfloat16, where torch's fused kernel
-reaches a third of the rate of plain matrix products: there the products are written out, a few
-megabytes of weights at a time, so that they stay in the cache (benchmarks/backbones.py).
+It goes through ``scaled_dot_product_attention``, but for what measures faster on CPUs
+(benchmarks/backbones.py): in bfloat16, where torch's fused kernel reaches a third of the rate of
+plain matrix products, and in float32 with a bias, the products are written out, a few megabytes of
+weights at a time, so that they stay in the cache. There a bias over a long axis is added to them in
+place, which is cheaper than columns for it.
 """
 
 from collections.abc import Iterator
