@@ -105,8 +105,37 @@ class Pair:
     goals: dict[str, float]
     """Work and precision (``forward bf16``, ``training fp32``, ``memory``) to the ratio to reach.
     Those without a goal are measured all the same."""
-    explicit_peer: bool = False
-    """Whether the peer makes its matrix of biases."""
+    peer_attends: Callable[..., Tensor] | None = None
+    """How the peer attends, if not as we do."""
+
+
+def masked(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attended: Tensor | None = None,
+    bias: attention.Bias | None = None,
+) -> Tensor:
+    """Attention with its matrix of biases as the mask of SDPA."""
+    return nn.functional.scaled_dot_product_attention(query, key, value, matrix(bias))
+
+
+def added(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attended: Tensor | None = None,
+    bias: attention.Bias | None = None,
+) -> Tensor:
+    """Attention written out, its matrix of biases added to the products."""
+    products = query * query.shape[3] ** -0.5 @ key.transpose(2, 3)
+    return (products + matrix(bias)).softmax(3).to(value.dtype) @ value
+
+
+def matrix(bias: attention.Bias | None) -> Tensor:
+    """A number for every query and key."""
+    assert bias is not None
+    return (bias.rows[..., None] + bias.columns[..., None, :]).flatten(3)
 
 
 PAIRS = {
@@ -123,8 +152,11 @@ PAIRS = {
         timm_mvit,
         {"training bf16": 1.1, "memory": 0.9},
     ),
-    "MAST-small 10 s, stem 7/4 | matrix of biases": Pair(
-        mast_small, mast_small, {"training bf16": 1.1}, explicit_peer=True
+    "MAST-small 10 s, stem 7/4 | matrix of biases, SDPA": Pair(
+        mast_small, mast_small, {"training bf16": 1.1}, masked
+    ),
+    "MAST-small 10 s, stem 7/4 | matrix of biases, written out": Pair(
+        mast_small, mast_small, {}, added
     ),
     "MAST-small 10 s, stem 16/10 | AST-base": Pair(
         partial(mast_small, stem="16/10", clips=FEW),
@@ -138,25 +170,11 @@ PAIRS = {
 WORKS = ("forward bf16", "training bf16", "forward fp32", "training fp32")
 
 
-def explicit(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attended: Tensor | None = None,
-    bias: attention.Bias | None = None,
-) -> Tensor:
-    """Attention with its matrix of biases as the mask of SDPA."""
-    assert bias is not None and attended is None
-    matrix = (bias.rows[..., None] + bias.columns[..., None, :]).flatten(3)
-    return nn.functional.scaled_dot_product_attention(query, key, value, matrix)
-
-
 @contextmanager
-def matrix_of_biases(wanted: bool) -> Iterator[None]:
-    """Let MAST make it, for a while."""
+def attending(how: Callable[..., Tensor] | None) -> Iterator[None]:
+    """Let MAST attend otherwise, for a while."""
     own = pooling_attention.attend
-    if wanted:
-        pooling_attention.attend = explicit
+    pooling_attention.attend = how or own
     try:
         yield
     finally:
@@ -211,7 +229,7 @@ def measured(name: str, repeats: int, works: tuple[str, ...]) -> list[dict[str, 
             theirs.train(work.startswith("training"))
 
             def peer(work: str = work, theirs: nn.Module = theirs) -> None:
-                with matrix_of_biases(pair.explicit_peer):
+                with attending(pair.peer_attends):
                     once(theirs, ask_other, work)
 
             row = compare(partial(once, own, ask, work), peer, repeats)
@@ -248,7 +266,7 @@ def grown(name: str, side: str, work: str) -> float:
     before = high_water()
     model, ask = getattr(pair, side)()
     model.to(DEVICE).train()
-    with matrix_of_biases(pair.explicit_peer and side == "peer"):
+    with attending(pair.peer_attends if side == "peer" else None):
         for _ in range(3):
             once(model, ask, work)
     if DEVICE.type == "cuda":

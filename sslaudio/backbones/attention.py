@@ -7,8 +7,8 @@ no matrix of biases is made.
 It goes through ``scaled_dot_product_attention``, but for what measures faster on CPUs
 (benchmarks/backbones.py): in bfloat16, where torch's fused kernel reaches a third of the rate of
 plain matrix products, and in float32 with a bias, the products are written out, a few megabytes of
-weights at a time, so that they stay in the cache. There a bias over a long axis is added to them in
-place, which is cheaper than columns for it.
+weights at a time, so that they stay in the cache. There the bias of a large grid is added to them
+in place, which is cheaper than columns for it.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ AT_ONCE = 4 << 20
 """Bytes of attention weights that are worked on together."""
 KEPT = 32 << 20
 """Up to so many bytes of weights are kept for the backward pass; beyond, they are made again."""
-FOLDED = 32
-"""Up to so many rows or columns ride along in the product; adding them is faster beyond."""
+FOLDED = 48
+"""Up to so many rows and columns ride along in the product; adding them is faster beyond."""
 
 
 class Bias(NamedTuple):
@@ -43,15 +43,15 @@ def attend(
     """Mix values; keys that are not ``attended`` are seen by none."""
     scale = query.shape[3] ** -0.5
     written = query.device.type == "cpu" and not torch.compiler.is_compiling()
-    if written and query.dtype == torch.bfloat16:
-        return _written(query, key, value, attended, bias, FOLDED)
-    if written and bias is not None:
-        return _written(query, key, value, attended, bias, 0)
+    if written and (query.dtype == torch.bfloat16 or bias is not None):
+        rows, columns = (None, None) if bias is None else bias
+        mixed: Tensor = _Written.apply(query, key, value, attended, rows, columns)
+        return mixed
     mask = None if attended is None else attended[:, None, None]
     if bias is None:
         return torch.nn.functional.scaled_dot_product_attention(query, key, value, mask)
     width = value.shape[3]
-    query, key = folded(query * scale, key, bias, rows=True, columns=True)
+    query, key = folded(query * scale, key, bias)
     value = torch.nn.functional.pad(value, (0, query.shape[3] - width))
     mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=1.0)
     return mixed[..., :width]
@@ -77,34 +77,13 @@ def folded(
     query: Float[Tensor, "*batch queries width"],
     key: Float[Tensor, "*batch keys width"],
     bias: Bias,
-    rows: bool,
-    columns: bool,
 ) -> tuple[Float[Tensor, "*batch queries wider"], Float[Tensor, "*batch keys wider"]]:
-    """Query and key whose product has the bias of ``rows`` and of ``columns`` in it."""
+    """Query and key whose product has the bias in it."""
     high, wide = bias.rows.shape[-1], bias.columns.shape[-1]
-    queries, keys = [query], [key]
-    if rows:
-        marks = torch.eye(high, dtype=key.dtype, device=key.device).repeat_interleave(wide, 0)
-        queries.append(bias.rows)
-        keys.append(marks.expand(*key.shape[:-2], -1, -1))
-    if columns:
-        marks = torch.eye(wide, dtype=key.dtype, device=key.device).repeat(high, 1)
-        queries.append(bias.columns)
-        keys.append(marks.expand(*key.shape[:-2], -1, -1))
-    return torch.cat(queries, dim=-1), torch.cat(keys, dim=-1)
-
-
-def _written(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attended: Tensor | None,
-    bias: Bias | None,
-    fold: int,
-) -> Tensor:
-    rows, columns = (None, None) if bias is None else bias
-    mixed: Tensor = _Written.apply(query, key, value, attended, rows, columns, fold)
-    return mixed
+    of_row = torch.eye(high, dtype=key.dtype, device=key.device).repeat_interleave(wide, 0)
+    of_column = torch.eye(wide, dtype=key.dtype, device=key.device).repeat(high, 1)
+    marks = torch.cat([of_row, of_column], dim=1).expand(*key.shape[:-2], -1, -1)
+    return torch.cat([query, bias.rows, bias.columns], dim=-1), torch.cat([key, marks], dim=-1)
 
 
 class _Written(torch.autograd.Function):
@@ -119,7 +98,6 @@ class _Written(torch.autograd.Function):
         attended: Tensor | None,
         rows: Tensor | None,
         columns: Tensor | None,
-        fold: int,
     ) -> Tensor:
         clips, heads, queries, _ = query.shape
         size = clips * heads * queries * key.shape[2] * query.element_size()
@@ -127,13 +105,12 @@ class _Written(torch.autograd.Function):
         mixed = _like(query, value.shape[3])
         kept = []
         for piece in _pieces(query, key):
-            part = _Piece.cut(piece, query, key, attended, rows, columns, fold)
+            part = _Piece.cut(piece, query, key, attended, rows, columns)
             found = part.weights()
             mixed[piece] = (found @ _flat(value[piece])).view_as(mixed[piece])
             if keep:
                 kept.append(found)
         ctx.save_for_backward(query, key, value, attended, rows, columns, *kept)
-        ctx.fold = fold
         return mixed
 
     @staticmethod
@@ -145,16 +122,16 @@ class _Written(torch.autograd.Function):
         }
         of_value = _like(value, value.shape[3])
         for number, piece in enumerate(_pieces(query, key)):
-            part = _Piece.cut(piece, query, key, attended, rows, columns, ctx.fold)
+            part = _Piece.cut(piece, query, key, attended, rows, columns)
             found = kept[number] if kept else part.weights()
             ahead = _flat(gradients[0][piece])
-            of_value[piece] = (found.transpose(1, 2) @ ahead).view_as(of_value[piece])
+            of_value[piece] = _product(found.transpose(1, 2), ahead, 1.0).view_as(of_value[piece])
             slope = ahead @ _flat(value[piece]).transpose(1, 2)
             slope = torch._softmax_backward_data(slope, found, -1, found.dtype)
             for name, gradient in part.back(slope).items():
                 back[name][piece] = gradient.view_as(back[name][piece])
         found_back = (back.get(name) for name in ("rows", "columns"))
-        return back["query"], back["key"], of_value, None, *found_back, None
+        return back["query"], back["key"], of_value, None, *found_back
 
 
 class _Piece(NamedTuple):
@@ -166,11 +143,10 @@ class _Piece(NamedTuple):
     rows: Float[Tensor, "several queries rows"] | None
     """What is added; a bias that is folded in is not here."""
     columns: Float[Tensor, "several queries columns"] | None
-    width: int
-    """Of the query itself."""
-    folded_rows: int
-    folded_columns: int
+    widths: tuple[int, int, int]
+    """Of the query itself, and of the rows and columns that ride along."""
     scale: float
+    """Of the query itself."""
 
     @classmethod
     def cut(
@@ -181,7 +157,6 @@ class _Piece(NamedTuple):
         attended: Tensor | None,
         rows: Tensor | None,
         columns: Tensor | None,
-        fold: int,
     ) -> "_Piece":
         heads = query[piece].shape[-3]
         if attended is not None:
@@ -192,25 +167,24 @@ class _Piece(NamedTuple):
                 attended = attended.repeat_interleave(heads, dim=0)[:, None]
         width, scale = query.shape[3], query.shape[3] ** -0.5
         query, key = _flat(query[piece]), _flat(key[piece])
-        high = wide = 0
-        if rows is not None and columns is not None:
-            rows, columns = _flat(rows[piece]), _flat(columns[piece])
-            high, wide = (part.shape[2] if part.shape[2] <= fold else 0 for part in (rows, columns))
-            if high or wide:
-                query, key = folded(query * scale, key, Bias(rows, columns), bool(high), bool(wide))
-            rows, columns = None if high else rows, None if wide else columns
-        return cls(query, key, attended, rows, columns, width, high, wide, scale)
+        if rows is None or columns is None:
+            return cls(query, key, attended, None, None, (width, 0, 0), scale)
+        rows, columns = _flat(rows[piece]), _flat(columns[piece])
+        high, wide = rows.shape[2], columns.shape[2]
+        if high + wide > FOLDED or query.dtype != torch.bfloat16:
+            return cls(query, key, attended, rows, columns, (width, 0, 0), scale)
+        query, key = folded(query * scale, key, Bias(rows, columns))
+        return cls(query, key, attended, None, None, (width, high, wide), scale)
 
     @property
     def _factor(self) -> float:
-        return 1.0 if self.folded_rows or self.folded_columns else self.scale
+        return 1.0 if self.widths[1] else self.scale
 
     def weights(self) -> Float[Tensor, "several queries keys"]:
         scores = _product(self.query, self.key.transpose(1, 2), self._factor)
-        if self.rows is not None:
-            scores.unflatten(2, (self.rows.shape[2], -1)).add_(self.rows[..., None])
-        if self.columns is not None:
-            scores.unflatten(2, (-1, self.columns.shape[2])).add_(self.columns[:, :, None])
+        if self.rows is not None and self.columns is not None:
+            laid = scores.unflatten(2, (self.rows.shape[2], -1))
+            laid.add_(self.rows[..., None]).add_(self.columns[:, :, None])
         if self.attended is not None:
             scores.masked_fill_(~self.attended, torch.finfo(scores.dtype).min)
         return torch.softmax(scores, dim=2, out=scores)
@@ -218,26 +192,25 @@ class _Piece(NamedTuple):
     def back(self, slope: Float[Tensor, "several queries keys"]) -> dict[str, Tensor]:
         """Gradients of the piece's parts from those of its scores."""
         found = {}
-        if self.rows is not None:
-            found["rows"] = slope.unflatten(2, (self.rows.shape[2], -1)).sum(3)
-        if self.columns is not None:
-            found["columns"] = slope.unflatten(2, (-1, self.columns.shape[2])).sum(2)
-        of_query = _product(slope, self.key, self._factor)
-        widths = [self.width, self.folded_rows, self.folded_columns]
-        of_query, of_rows, of_columns = of_query.split(widths, dim=2)
-        if self._factor != self.scale:
+        if self.rows is not None and self.columns is not None:
+            laid = slope.unflatten(2, (self.rows.shape[2], -1))
+            found = {"rows": laid.sum(3), "columns": laid.sum(2)}
+        of_query, of_rows, of_columns = _product(slope, self.key, self._factor).split(
+            list(self.widths), dim=2
+        )
+        if self.widths[1]:
+            found = {"rows": of_rows, "columns": of_columns}
             of_query = of_query * self.scale
-        if self.folded_rows:
-            found["rows"] = of_rows
-        if self.folded_columns:
-            found["columns"] = of_columns
-        own = self.query[..., : self.width]
+        own = self.query[..., : self.widths[0]]
         of_key = _product(slope.transpose(1, 2), own, self._factor)
         return {**found, "query": of_query, "key": of_key}
 
 
 def _product(left: Tensor, right: Tensor, scale: float) -> Tensor:
-    """``scale`` times the product, in one pass."""
+    """``scale`` times the product, in one pass.
+
+    A plain ``bmm`` of one transposed bfloat16 matrix takes ten times as long on CPUs.
+    """
     return torch.baddbmm(left.new_empty(1, 1, 1), left, right, beta=0, alpha=scale)
 
 
