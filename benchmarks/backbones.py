@@ -9,8 +9,9 @@ Forward and training step (forward, backward), fp32 and bf16 autocast, on two th
 random, as speed does not depend on them. ``ratio`` is the median of the peer's time over ours,
 pair by pair, with its quartiles: above 1, ours is faster. Peak memory of a training step, each in a
 process of its own, is what the process grew by after its imports; ``ratio`` is ours over the
-peer's. On a GPU ``torch.compile`` of both sides, model-FLOPs use and AST's inference at batches of
-1 to 8 are added, and memory is what CUDA allocated.
+peer's. On a CPU the parts that make the difference follow. On a GPU ``torch.compile`` of both
+sides, model-FLOPs use and AST's inference at batches of 1 to 8 are added, and memory is what CUDA
+allocated.
 """
 
 import argparse
@@ -34,8 +35,10 @@ from transformers import ASTConfig, ASTModel
 
 from sslaudio.augments.base import Draws
 from sslaudio.backbones import ast, attention, mast, pooling_attention
+from sslaudio.backbones.axis import Axis
 from sslaudio.backbones.base import Backbone
 from sslaudio.backbones.drop import keep
+from sslaudio.backbones.linear import linear
 from sslaudio.training.memory import reuse_freed_memory
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -288,6 +291,69 @@ def memory(name: str) -> dict[str, Any]:
     return record(name, "peak memory, training bf16 (MB)", row, PAIRS[name].goals.get("memory"))
 
 
+def there_and_back(work: Callable[..., Tensor], *tensors: Tensor) -> None:
+    """Forward and backward."""
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    done = work(*leaves)
+    done.backward(torch.ones_like(done))
+
+
+def timm_pooling(tokens: Tensor, weight: Tensor, heads: int) -> Tensor:
+    """Depth-wise pooling as timm lays it out: heads aside, then channels first."""
+    clips, rows, columns, dim = tokens.shape
+    laid = tokens.view(clips, -1, heads, dim // heads).transpose(1, 2)
+    laid = laid.reshape(-1, rows, columns, dim // heads).permute(0, 3, 1, 2).contiguous()
+    pooled = nn.functional.conv2d(laid, weight, None, 1, 1, groups=dim // heads)
+    return pooled.flatten(2).transpose(1, 2).contiguous()
+
+
+def parts(repeats: int) -> list[dict[str, Any]]:
+    """What the differences are made of on a CPU, forward and backward, in milliseconds."""
+    sdpa = nn.functional.scaled_dot_product_attention
+    lattice = pooling_attention.Lattice(Axis(32), Axis(256))
+
+    def pooling(stride: int) -> Callable[[Tensor, Tensor], Tensor]:
+        def ours(tokens: Tensor, weight: Tensor) -> Tensor:
+            kernels = weight[None].expand(2, *weight.shape).flatten(0, 1)
+            return pooling_attention.convolved(tokens, kernels, lattice, stride)
+
+        return ours
+
+    def strided(tokens: Tensor, weight: Tensor) -> Tensor:
+        kernels = weight[None].expand(2, *weight.shape).flatten(0, 1)
+        laid = tokens.permute(0, 3, 1, 2)
+        return nn.functional.conv2d(laid, kernels, None, 2, 1, groups=len(kernels))
+
+    heads = [torch.randn(1, 1214, 12, 64).transpose(1, 2) for _ in range(3)]
+    halves = [part.bfloat16() for part in heads]
+    map_of = [torch.randn(1, 1214, 768), torch.randn(3072, 768), torch.randn(3072)]
+    pooled = [torch.randn(2, 32, 256, 192).bfloat16(), torch.randn(96, 1, 3, 3).bfloat16()]
+    rows: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor], list[Tensor]]] = {
+        "attention of AST-base, bf16 | SDPA": (attention.attend, sdpa, halves),
+        "attention of AST-base, fp32 | SDPA": (attention.attend, sdpa, heads),
+        "map of 768 to 3072, fp32 | torch's": (linear, nn.functional.linear, map_of),
+        "pooling 32 by 256, bf16 | timm's layout": (
+            pooling(1),
+            partial(timm_pooling, heads=2),
+            pooled,
+        ),
+        "pooling 32 by 256 at stride 2, bf16 | torch's": (pooling(2), strided, pooled),
+    }
+    return [
+        record(
+            name,
+            "forward and backward",
+            compare(
+                partial(there_and_back, ours, *given),
+                partial(there_and_back, peer, *given),
+                repeats,
+            ),
+            None,
+        )
+        for name, (ours, peer, given) in rows.items()
+    ]
+
+
 def inference(repeats: int) -> list[dict[str, Any]]:
     """AST-base's inference against transformers' eager and SDPA, by batch, in fp32 and bf16."""
     rows = []
@@ -313,8 +379,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         goal = f"{row['goal']:g}" if row["goal"] else ""
         use = f", {row['flops_use']:.0%} of peak" if "flops_use" in row else ""
         lines.append(
-            f"| {row['name'].replace('|', chr(92) + '|')} | {row['work']} | {row['ours']:.0f}{use} "
-            f"| {row['peer']:.0f} | {row['ratio']:.2f}{spread} | {goal} |"
+            f"| {row['name'].replace('|', chr(92) + '|')} | {row['work']} | {row['ours']:.3g}{use} "
+            f"| {row['peer']:.3g} | {row['ratio']:.2f}{spread} | {goal} |"
         )
     return "\n".join(lines)
 
@@ -324,7 +390,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", default=list(PAIRS), choices=list(PAIRS))
+    every = [*PAIRS, "parts"]
+    parser.add_argument("--only", nargs="+", default=every, choices=every)
     parser.add_argument("--works", nargs="+", default=list(WORKS), choices=WORKS)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
@@ -340,13 +407,15 @@ def main() -> int:
         print(grown(arguments.only[0], *arguments.peak))
         return 0
     rows = []
-    for name in arguments.only:
+    for name in (name for name in arguments.only if name in PAIRS):
         rows += measured(name, arguments.repeats, tuple(arguments.works))
         if not arguments.no_memory:
             rows.append(memory(name))
         print(table([row for row in rows if row["name"] == name]), flush=True)
     if DEVICE.type == "cuda":
         rows += inference(arguments.repeats)
+    elif "parts" in arguments.only:
+        rows += parts(5 * arguments.repeats)
     print("\n" + table(rows))
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
