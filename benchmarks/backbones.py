@@ -371,6 +371,11 @@ def inference(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+def shown(value: float) -> str:
+    """Three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
     lines = ["| ours \\| peer | work | ours | peer | ratio | goal |", "|---|---|---|---|---|---|"]
@@ -379,8 +384,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         goal = f"{row['goal']:g}" if row["goal"] else ""
         use = f", {row['flops_use']:.0%} of peak" if "flops_use" in row else ""
         lines.append(
-            f"| {row['name'].replace('|', chr(92) + '|')} | {row['work']} | {row['ours']:.3g}{use} "
-            f"| {row['peer']:.3g} | {row['ratio']:.2f}{spread} | {goal} |"
+            f"| {row['name'].replace('|', chr(92) + '|')} | {row['work']} | {shown(row['ours'])}{use} "
+            f"| {shown(row['peer'])} | {row['ratio']:.2f}{spread} | {goal} |"
         )
     return "\n".join(lines)
 
