@@ -383,8 +383,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         spread = f" ({row['low']:.2f}–{row['high']:.2f})" if "low" in row else ""
         goal = f"{row['goal']:g}" if row["goal"] else ""
         use = f", {row['flops_use']:.0%} of peak" if "flops_use" in row else ""
+        name = row["name"].replace("|", "\\|")
         lines.append(
-            f"| {row['name'].replace('|', chr(92) + '|')} | {row['work']} | {shown(row['ours'])}{use} "
+            f"| {name} | {row['work']} | {shown(row['ours'])}{use} "
             f"| {shown(row['peer'])} | {row['ratio']:.2f}{spread} | {goal} |"
         )
     return "\n".join(lines)
