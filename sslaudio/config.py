@@ -105,13 +105,8 @@ def build(schema: type[T], given: Mapping[str, Any], where: str = "") -> T:
     Raises:
         ValueError: an unknown key, a wrong type, or what the dataclass itself refuses.
     """
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{where or 'the recipe'} is {given!r}; it must be a mapping of keys")
+    values = typed(schema, given, where)
     fields = {field.name: field for field in _fields(schema)}
-    for key in given:
-        if key not in fields:
-            raise ValueError(f"there is no key {_join(where, str(key))}{_near(str(key), fields)}")
-    values = {key: _value(fields[key], value, _join(where, key)) for key, value in given.items()}
     try:
         return schema(**values)
     except TypeError as error:
@@ -125,6 +120,21 @@ def build(schema: type[T], given: Mapping[str, Any], where: str = "") -> T:
         if not missing:
             raise
         raise ValueError(f"{_join(where, missing[0])} has no default and must be set") from error
+
+
+def typed(schema: type, given: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """The values of ``given`` as the fields of ``schema`` have them, each looked at by itself.
+
+    Raises:
+        ValueError: an unknown key or a wrong type.
+    """
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where or 'the recipe'} is {given!r}; it must be a mapping of keys")
+    fields = {field.name: field for field in _fields(schema)}
+    for key in given:
+        if key not in fields:
+            raise ValueError(f"there is no key {_join(where, str(key))}{_near(str(key), fields)}")
+    return {key: _value(fields[key], value, _join(where, key)) for key, value in given.items()}
 
 
 def plain(config: Any) -> Any:

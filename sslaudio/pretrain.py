@@ -131,11 +131,7 @@ def _train(
             f"warning: data.clip_seconds is {recipe.data.clip_seconds:g}, and of every clip "
             f"features.legacy_frames {recipe.features.legacy_frames} hears the beginning alone"
         )
-    statistics = _statistics(recipe, run, resumed, accelerator)
     clip_frames = recipe.features.frames(round(recipe.data.clip_seconds * stream.sample_rate))
-    config = recipes.model_config(recipe, clip_frames, statistics)
-    config["objective"] = configs.plain(recipe.objective)
-    config["provenance"] = _provenance(run, resumed, init)
     torch.manual_seed(training.seed)
     backbone = recipe.backbone.build(recipe.features.bins, clip_frames)
     grid = backbone.grid(clip_frames)
@@ -146,6 +142,10 @@ def _train(
             f"which nothing is to be learned; make backbone.patch smaller or data.clip_seconds "
             f"longer"
         )
+    statistics = _statistics(recipe, run, resumed, accelerator)
+    config = recipes.model_config(recipe, clip_frames, statistics)
+    config["objective"] = configs.plain(recipe.objective)
+    config["provenance"] = _provenance(run, resumed, init)
     if init is not None and resumed is None:
         recipes.fill_backbone(backbone, checkpoint.read_weights(init), f"--init {init}")
     objective = recipe.objective.build(backbone)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from sslaudio import config as configs
+from sslaudio import plugins
 from sslaudio import recipe as recipes
 from sslaudio.backbones import ast
 from sslaudio.backbones.patches import Cutter
@@ -110,6 +111,12 @@ def _import(arguments: argparse.Namespace, flags: list[str]) -> int:
     )
     weights = _named("backbone", encoder.backbone.state_dict()) | pretrained.objective_weights
     notes = list(pretrained.notes)
+    there = configs.build(front_end.Config, pretrained.features, "features").bins
+    if encoder.backbone.bins != there:
+        notes.append(
+            f"pictures have {encoder.backbone.bins} rows, and the weights and statistics were made "
+            f"on {there}: positions are resized, mean and deviation may not fit"
+        )
     classes: tuple[str, ...] = ()
     head = pretrained.head
     if head is not None and head.weights["weight"].shape[1] != encoder.dim:
@@ -151,15 +158,25 @@ def _import(arguments: argparse.Namespace, flags: list[str]) -> int:
 
 def _asked(arguments: argparse.Namespace, flags: list[str]) -> Asked:
     """What the flags set, and nothing else."""
-    given = configs.parse_flags(flags, recipes.Model, {"features": {}, "backbone": {"name": "ast"}})
-    backbone = dict(given["backbone"])
-    if not any(flag.partition("=")[0] == "--backbone" for flag in flags):
-        del backbone["name"]
+    name = _backbone_of(flags)
+    given = configs.parse_flags(flags, recipes.Model, {"features": {}, "backbone": {"name": name}})
+    said = dict(given["backbone"])
+    name = said.pop("name")
+    backbone = configs.typed(plugins.load("backbones", name).Config, said, "backbone")
+    for key in ("patch", "stride", "stem_patch", "stem_stride"):
+        if backbone.get(key) is not None and min(backbone[key]) < 1:
+            raise ValueError(f"backbone.{key} is {backbone[key]}; both are at least 1")
+    if name != "ast" or any(flag.partition("=")[0] == "--backbone" for flag in flags):
+        backbone["name"] = name
     frames = arguments.frames
     aside = ("pad", "legacy_frames", "mean", "std")
     shown = {key: value for key, value in given["features"].items() if key not in aside}
     features = configs.build(front_end.Config, shown, "features")
     if arguments.clip_seconds is not None:
+        if not 0 < arguments.clip_seconds < 86_400:
+            raise ValueError(
+                f"--clip-seconds is {arguments.clip_seconds:g}; it is above 0, and at most a day"
+            )
         frames = features.frames(round(arguments.clip_seconds * features.sample_rate))
     if frames is not None and arguments.kind != "timm":
         raise ValueError(
@@ -169,6 +186,16 @@ def _asked(arguments: argparse.Namespace, flags: list[str]) -> Asked:
     if frames is not None and frames < 1:
         raise ValueError(f"--frames is {frames}; it is at least 1")
     return Asked(backbone, given["features"], features.bins, frames)
+
+
+def _backbone_of(flags: list[str]) -> str:
+    """The backbone whose leaves the flags are: AST, but for those that it has not."""
+    words = (flag.partition("=")[0] for flag in flags)
+    leaves = {word.removeprefix("--backbone.") for word in words if word.startswith("--backbone.")}
+    for name in ("ast", *plugins.names("backbones")):
+        if leaves <= set(dict(configs.leaves_of(plugins.load("backbones", name).Config, {}))):
+            return name
+    return "ast"
 
 
 def _hf(source: str, asked: Asked) -> Found:
@@ -201,6 +228,12 @@ def _model(pretrained: Pretrained, asked: Asked) -> recipes.Model:
     name = pretrained.backbone["name"]
     if asked.backbone.get("name", name) != name:
         raise ValueError(f"--backbone is {asked.backbone['name']}, but these weights are of {name}")
+    if "size" in asked.backbone and "dim" in pretrained.backbone:
+        raise ValueError(
+            f"backbone.size is {asked.backbone['size']}, but the weights are of no named size: "
+            f"{pretrained.backbone['dim']} wide, {pretrained.backbone['depth']} blocks; "
+            f"leave it out"
+        )
     features = recipes.features_over(pretrained.features, asked.features)
     backbone = {**pretrained.backbone, **asked.backbone}
     model = configs.build(recipes.Model, {"features": features, "backbone": backbone})

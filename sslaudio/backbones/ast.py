@@ -82,6 +82,8 @@ class Config:
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"backbone.drop_path is {self.drop_path:g}; it is at least 0, under 1")
         check(self.pooling)
+        if self.mlp_ratio <= 0:
+            raise ValueError(f"backbone.mlp_ratio is {self.mlp_ratio:g}; it is above 0 (usual: 4)")
         for key in ("dim", "heads", "depth"):
             value = getattr(self, key)
             if value is not None and value < 1:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sslaudio.backbones.axis import Axis, reach
-from sslaudio.backbones.base import Grid, Kept, Tokens
+from sslaudio.backbones.base import Grid, Kept, Tokens, lengths
 from sslaudio.backbones.blocks import initialise
 from sslaudio.backbones.patches import Count, at_least
 from sslaudio.backbones.pooling import check
@@ -81,6 +81,8 @@ class Config:
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"backbone.drop_path is {self.drop_path:g}; it is at least 0, under 1")
         check(self.pooling)
+        if self.mlp_ratio <= 0:
+            raise ValueError(f"backbone.mlp_ratio is {self.mlp_ratio:g}; it is above 0 (usual: 4)")
         if "cls" in self.pooling:
             raise ValueError("backbone.pooling has the part cls, which MAST has not; pool by mean")
         for key in ("stem_patch", "stem_stride"):
@@ -320,15 +322,17 @@ class MAST(nn.Module):
     ) -> Float[Tensor, "clips bins frames"]:
         """Put the learned patch wherever one is hidden; a clip's padding stays 0."""
         grid = self.grid(pictures.shape[2])
-        _, bins, width = pictures.shape
-        where = hidden.unflatten(1, tuple(grid))
-        for axis, size in ((1, bins), (2, width)):
-            step = self.patch[axis - 1]
-            patch = torch.arange(size, device=hidden.device) // step
-            where = where.index_select(axis, patch.clamp(max=grid[axis - 1] - 1))
+        clips, bins, width = pictures.shape
+        device = hidden.device
+        row = torch.arange(bins, device=device) // self.patch[0]
+        where = hidden.unflatten(1, tuple(grid)).index_select(1, row.clamp(max=grid.rows - 1))
+        # A clip's last column sees up to the clip's end, which may lie beyond its own patch.
+        frame = torch.arange(width, device=device)
+        last = self.columns(lengths(frames, pictures))[:, None] - 1
+        column = torch.minimum(frame // self.patch[1], last)
+        where = where.gather(2, column[:, None].expand(clips, bins, width))
         if frames is not None:
-            sound = torch.arange(width, device=frames.device) < frames[:, None]
-            where = where & sound[:, None]
+            where = where & (frame < frames[:, None])[:, None]
         tile = self.mask_token.repeat(1, grid.rows + 1, grid.columns + 1)[:, :bins, :width]
         return torch.where(where, tile.to(pictures.dtype), pictures)
 

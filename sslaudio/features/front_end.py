@@ -117,6 +117,10 @@ class Config:
                 )
 
     def _check_numbers(self) -> None:
+        if self.sample_rate < 1:
+            raise ValueError(
+                f"features.sample_rate is {self.sample_rate} Hz; it is above 0 (usual: 16000)"
+            )
         nyquist, settings = self.sample_rate / 2, self.settings
         if not 0 <= settings.f_min_hz < settings.f_max_hz <= nyquist:
             raise ValueError(

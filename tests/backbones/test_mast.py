@@ -251,3 +251,24 @@ def test_settings_that_do_not_fit_say_what_to_change(settings, said):
 def test_a_patch_higher_than_the_picture_says_what_to_change():
     with pytest.raises(ValueError, match=r"set backbone.stem_patch to at most 8 bins"):
         model(8, 96, "16/10")
+
+
+def test_the_tail_that_a_last_column_sees_is_hidden_with_it():
+    torch.manual_seed(0)
+    model = mast.build(mast.Config(stem_patch=(16, 16), stem_stride=(10, 10)), 128, 90).eval()
+    mel = torch.randn(2, 128, 500, generator=torch.Generator().manual_seed(1))
+    frames = torch.tensor([90, 500])  # nine stem columns, which see frames 80 to 89 too
+    mel[0, :, 90:] = 0
+    hidden = torch.zeros(2, *model.grid(500), dtype=torch.bool)
+    own = model.grid(90)
+    hidden[0, :, : own.columns] = True
+    changed = mel.clone()
+    changed[0, :, 80:90] += 3
+
+    together = model(mel, frames, hidden.flatten(1))
+    alone = model(mel[:1, :, :90], frames[:1], hidden[:1, :, : own.columns].flatten(1))
+    moved = model(changed, frames, hidden.flatten(1))
+
+    assert torch.equal(together.patches[0], moved.patches[0])
+    ours = together.patches[0].unflatten(0, tuple(together.grid))[:, : own.columns]
+    assert torch.allclose(ours.flatten(0, 1), alone.patches[0], atol=1e-4)

@@ -569,3 +569,32 @@ def test_nothing_is_written_into_an_imported_run(run, shards, capsys):
     for words in (pretrain, finetune):
         assert main([str(word) for word in words]) == 2
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--backbone.stride", "0", "0"], "backbone.stride is (0, 0); both are at least 1"),
+        (["--backbone.stride", "10"], "backbone.stride is [10]: give 2 values"),
+        (["--backbone.stride", "a", "b"], "backbone.stride is ['a', 'b']"),
+        (["--backbone.key_stride", "x"], "backbone.key_stride is 'x'"),  # MAST's, by its name
+        (["--clip-seconds", "inf"], "--clip-seconds is inf; it is above 0"),
+        (["--features.sample_rate", "0"], "features.sample_rate is 0 Hz; it is above 0"),
+    ],
+)
+def test_a_leaf_that_cannot_be_is_refused_before_weights_are_read(words, said, tmp_path, capsys):
+    given = ["weights", "import", "--from", "timm", "absent", "--out", tmp_path / "run", *words]
+
+    refused(given, said, capsys)
+
+
+def test_a_size_that_the_weights_are_not_of_is_refused(classifier, tmp_path, capsys):
+    given = ["weights", "import", "--from", "hf", classifier, "--out", tmp_path / "run"]
+
+    refused([*given, "--backbone.size", "tiny"], "backbone.size is tiny, but the weights", capsys)
+
+
+def test_rows_that_the_weights_were_not_made_on_are_said(classifier, tmp_path, capsys):
+    bring(classifier, tmp_path / "run", "--features.mel_bins", "64")
+
+    assert "pictures have 64 rows, and the weights and statistics" in capsys.readouterr().err

@@ -93,6 +93,22 @@ def test_hidden_patches_are_not_seen(backbone):
     )
 
 
+@pytest.mark.parametrize("length", [90, 96, 140])
+def test_a_clip_with_hidden_patches_is_the_same_alone_and_beside_a_longer_one(backbone, length):
+    mel, frames = pictures(length, 500)
+    grid, own = backbone.grid(500), backbone.grid(length)
+    hidden = torch.zeros(2, *grid, dtype=torch.bool)
+    hidden[0, :, own.columns - 1 :] = True  # its last column, and what is padding
+
+    together = backbone(mel, frames, hidden.flatten(1))
+
+    alone = backbone(
+        mel[:1, :, :length], frames[:1], hidden[:1, :, : own.columns].flatten(1).contiguous()
+    )
+    ours = together.patches[0].unflatten(0, tuple(grid))[:, : own.columns]
+    assert torch.allclose(ours, alone.patches[0].unflatten(0, tuple(own)), atol=1e-4)
+
+
 def test_hiding_nothing_is_not_hiding(backbone):
     mel, frames = pictures(FRAMES, 40)
     plain = backbone(mel, frames)
