@@ -11,10 +11,9 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from sslaudio.backbones.base import Grid, Kept, Tokens, at, lengths, to_mask
-from sslaudio.backbones.blocks import Block, initialise
+from sslaudio.backbones.base import Grid, Kept, Tokens, at, lengths, sounding, to_mask
+from sslaudio.backbones.blocks import Block, check_blocks, initialise, run
 from sslaudio.backbones.patches import Cutter, PatchEmbed
 from sslaudio.backbones.pooling import check
 from sslaudio.backbones.positions import LearnedPositions, Rule, fit
@@ -79,11 +78,7 @@ class Config:
     third more work."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"backbone.drop_path is {self.drop_path:g}; it is at least 0, under 1")
         check(self.pooling)
-        if self.mlp_ratio <= 0:
-            raise ValueError(f"backbone.mlp_ratio is {self.mlp_ratio:g}; it is above 0 (usual: 4)")
         for key in ("dim", "heads", "depth"):
             value = getattr(self, key)
             if value is not None and value < 1:
@@ -94,10 +89,7 @@ class Config:
                 f"backbone.dim is {shape.dim}, which {shape.heads} heads cannot share; set "
                 f"backbone.heads to a divisor of it"
             )
-        if self.pooled_block is not None and not 1 <= self.pooled_block <= shape.depth:
-            raise ValueError(
-                f"backbone.pooled_block is {self.pooled_block}; 1 to {shape.depth} are there"
-            )
+        check_blocks(shape.depth, self.pooled_block, self.mlp_ratio, self.drop_path)
         if self.prefix_tokens < 0:
             raise ValueError(f"backbone.prefix_tokens is {self.prefix_tokens}; 0 is the fewest")
         if "cls" in self.pooling and not self.prefix_tokens:
@@ -200,8 +192,7 @@ class AST(nn.Module):
         """
         grid = self.grid(pictures.shape[2])
         columns = self.columns(lengths(frames, pictures))
-        place = torch.arange(grid.columns, device=pictures.device).repeat(grid.rows)
-        sound = place < columns[:, None]
+        sound = sounding(grid, columns)
         positions = self.positions(columns if frames is not None else None, grid.columns)
         patches = self.cutter(pictures)
         if kept is not None:
@@ -217,26 +208,14 @@ class AST(nn.Module):
         if self.prefix_positions is not None:
             prefix = prefix + self.prefix_positions
         tokens = torch.cat([prefix.expand(len(patches), -1, -1), patches], dim=1)
-        tokens = self._through(tokens, self._attended(to_mask(frames, sound)), depth)
+        attended = self._attended(to_mask(frames, sound))
+        for block in self.blocks[:depth]:
+            tokens = run(block, self.checkpointing, tokens, attended)
         if depth is None:
             tokens = self.norm(tokens)
         count = self.prefix.shape[1]
         index = None if kept is None else kept.index
         return Tokens(tokens[:, count:], grid, sound, tokens[:, :count], index)
-
-    def _through(
-        self,
-        tokens: Float[Tensor, "clips tokens dim"],
-        attended: Bool[Tensor, "clips tokens"] | None,
-        depth: int | None,
-    ) -> Float[Tensor, "clips tokens dim"]:
-        again = self.checkpointing and self.training and torch.is_grad_enabled()
-        for block in self.blocks[:depth]:
-            if again:
-                tokens = checkpoint(block, tokens, attended, use_reentrant=False)
-            else:
-                tokens = block(tokens, attended)
-        return tokens
 
     def _attended(
         self, sound: Bool[Tensor, "clips patches"] | None

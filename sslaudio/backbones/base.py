@@ -166,6 +166,25 @@ def lengths(
     return torch.full((len(pictures),), pictures.shape[2], device=pictures.device)
 
 
+def sounding(grid: Grid, columns: Int[Tensor, " clips"]) -> Bool[Tensor, "clips patches"]:
+    """Which patches of a grid lie in the first ``columns`` of each clip."""
+    place = torch.arange(grid.columns, device=columns.device).repeat(grid.rows)
+    return place < columns[:, None]
+
+
+def check_height(pictures: Float[Tensor, "clips bins frames"], bins: int) -> None:
+    """Refuse pictures that a backbone was not built for.
+
+    Raises:
+        ValueError: they have other than ``bins`` rows.
+    """
+    if pictures.shape[1] != bins:
+        raise ValueError(
+            f"a picture of {pictures.shape[1]} bins came to a backbone built for {bins}; "
+            f"features.kind and features.mel_bins must be what the weights were trained with"
+        )
+
+
 def to_mask(
     frames: Int[Tensor, " clips"] | None, sound: Bool[Tensor, "clips ..."]
 ) -> Bool[Tensor, "clips ..."] | None:

@@ -1,7 +1,7 @@
 """Transformer blocks that know which tokens are padding."""
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -71,6 +71,13 @@ def again(work: Callable[..., Made], *tensors: Tensor) -> Made:
     return cast(Made, checkpoint(work, *tensors, use_reentrant=False, preserve_rng_state=False))
 
 
+def run(block: nn.Module, checkpointing: bool, *given: Any) -> Tensor:
+    """``block(*given)``; with ``checkpointing``, all of it is done again going back."""
+    if checkpointing and block.training and torch.is_grad_enabled():
+        return cast(Tensor, checkpoint(block, *given, use_reentrant=False))
+    return cast(Tensor, block(*given))
+
+
 class DropPath(nn.Module):
     """Leaves a block out for a random share of the clips, in training only.
 
@@ -117,6 +124,20 @@ class Block(nn.Module):
         """Attention, then MLP, each added to its input."""
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), attended))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+
+def check_blocks(depth: int, pooled_block: int | None, mlp_ratio: float, drop_path: float) -> None:
+    """Refuse settings that no row of ``depth`` blocks can have.
+
+    Raises:
+        ValueError: names the key.
+    """
+    if not 0 <= drop_path < 1:
+        raise ValueError(f"backbone.drop_path is {drop_path:g}; it is at least 0, under 1")
+    if mlp_ratio <= 0:
+        raise ValueError(f"backbone.mlp_ratio is {mlp_ratio:g}; it is above 0 (usual: 4)")
+    if pooled_block is not None and not 1 <= pooled_block <= depth:
+        raise ValueError(f"backbone.pooled_block is {pooled_block}; 1 to {depth} are there")
 
 
 def initialise(module: nn.Module) -> None:

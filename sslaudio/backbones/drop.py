@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslaudio.augments.base import Draws
-from sslaudio.backbones.base import Backbone, Kept
+from sslaudio.backbones.base import Backbone, Kept, sounding
 
 SHAPES = ("patches", "columns", "rows", "both")
 """Each patch by itself, whole columns of time, whole rows of frequency, or some of both."""
@@ -53,9 +53,8 @@ def keep(
     grid = backbone.grid(width)
     columns = backbone.columns(frames)
     if shape == "patches":
-        place = torch.arange(grid.columns, device=frames.device).repeat(grid.rows)
-        sound = place < columns[:, None]
-        score = draws.uniform(len(place)).masked_fill(~sound, 2.0)
+        sound = sounding(grid, columns)
+        score = draws.uniform(sound.shape[1]).masked_fill(~sound, 2.0)
         index, seen = _lowest(score, columns * grid.rows, share)
         return Kept(index, seen, 1, _left(seen, columns * grid.rows))
     by_row = {"columns": 0.0, "rows": share, "both": 1 - sqrt(1 - share)}[shape]

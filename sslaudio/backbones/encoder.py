@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sslaudio.backbones.base import Grid, Tokens
+from sslaudio.backbones.base import Grid, Tokens, sounding
 from sslaudio.backbones.inspect import Inspection, inspect
 from sslaudio.backbones.pooling import check, pool, pooled_dim
 from sslaudio.data.decode import resample
@@ -165,9 +165,8 @@ class Encoder(nn.Module):
                 whole[window.clip, :, start:end] = laid[row, :, : end - start]
                 share = (window.last - window.first) / int(total[window.clip])
                 prefix[window.clip] += share * tokens.prefix[row]
-        place = torch.arange(width, device=columns.device).repeat(whole.shape[1])
-        sound = place < columns[:, None]
-        return Tokens(whole.flatten(1, 2), Grid(whole.shape[1], width), sound, prefix)
+        grid = Grid(whole.shape[1], width)
+        return Tokens(whole.flatten(1, 2), grid, sounding(grid, columns), prefix)
 
     def _encode(
         self,

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslaudio.backbones.base import Grid, Tokens
+from sslaudio.backbones.base import Grid, Tokens, sounding
 from sslaudio.backbones.positions import between
 from sslaudio.features.front_end import FrontEnd
 
@@ -79,8 +79,7 @@ def inspect(
     blocks = []
     for number, (state, (attention,)) in enumerate(zip(states, maps, strict=True)):
         grid = backbone.grid(width, number + 1)
-        place = torch.arange(grid.columns, device=frames.device).repeat(grid.rows)
-        sound = place < backbone.columns(frames, number + 1)[:, None]
+        sound = sounding(grid, backbone.columns(frames, number + 1))
         flat = state.flatten(1, -2)
         tokens = Tokens(flat[:, prefix:], grid, sound, flat[:, :prefix])
         stride = backbone.blocks[number].attn.key_stride

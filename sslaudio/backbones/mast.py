@@ -18,11 +18,10 @@ from typing import Literal, NamedTuple, cast
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from sslaudio.backbones.axis import Axis, reach
-from sslaudio.backbones.base import Grid, Kept, Tokens, lengths
-from sslaudio.backbones.blocks import initialise
+from sslaudio.backbones.base import Grid, Kept, Tokens, check_height, lengths
+from sslaudio.backbones.blocks import check_blocks, initialise, run
 from sslaudio.backbones.patches import Count, at_least
 from sslaudio.backbones.pooling import check
 from sslaudio.backbones.pooling_attention import Lattice, PoolingBlock, Shape
@@ -78,11 +77,7 @@ class Config:
     third more work."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"backbone.drop_path is {self.drop_path:g}; it is at least 0, under 1")
         check(self.pooling)
-        if self.mlp_ratio <= 0:
-            raise ValueError(f"backbone.mlp_ratio is {self.mlp_ratio:g}; it is above 0 (usual: 4)")
         if "cls" in self.pooling:
             raise ValueError("backbone.pooling has the part cls, which MAST has not; pool by mean")
         for key in ("stem_patch", "stem_stride"):
@@ -110,10 +105,7 @@ class Config:
         if self.key_stride not in (1, 2, 4, 8):
             raise ValueError(f"backbone.key_stride is {self.key_stride}; it is 1, 2, 4 or 8")
         depth = sum(SIZES[self.size].depths)
-        if self.pooled_block is not None and not 1 <= self.pooled_block <= depth:
-            raise ValueError(
-                f"backbone.pooled_block is {self.pooled_block}; 1 to {depth} are there"
-            )
+        check_blocks(depth, self.pooled_block, self.mlp_ratio, self.drop_path)
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -240,21 +232,13 @@ class MAST(nn.Module):
             Tokens of all patches of the last grid (of block ``depth``'s, if set), or of the kept
             ones; those of padding are to be left out (``sound``).
         """
-        if pictures.shape[1] != self.bins:
-            raise ValueError(
-                f"a picture of {pictures.shape[1]} mel bins came to a backbone built for "
-                f"{self.bins}; features.mel_bins must be what the weights were trained with"
-            )
+        check_height(pictures, self.bins)
         if hidden is not None:
             pictures = self._hide(pictures, frames, hidden)
         lattice = self._lattice(pictures, frames, kept)
         tokens = self._stem(pictures, lattice)
-        again = self.checkpointing and self.training and torch.is_grad_enabled()
         for block in self.blocks[:depth]:
-            if again:
-                tokens = checkpoint(block, tokens, lattice, use_reentrant=False)
-            else:
-                tokens = block(tokens, lattice)
+            tokens = run(block, self.checkpointing, tokens, lattice)
             lattice = lattice.pooled(cast(PoolingBlock, block).stride)
         if depth is None:
             tokens = self.norm(tokens)

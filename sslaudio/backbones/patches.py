@@ -6,7 +6,7 @@ from typing import TypeVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslaudio.backbones.base import Grid
+from sslaudio.backbones.base import Grid, check_height
 from sslaudio.backbones.linear import linear
 
 Count = TypeVar("Count", int, Tensor)
@@ -82,12 +82,8 @@ class Cutter:
 
         ``values`` is ``patch[0] * patch[1]``, bin-major within a patch, as a convolution's weight.
         """
-        clips, bins, frames = pictures.shape
-        if bins != self.bins:
-            raise ValueError(
-                f"a picture of {bins} bins came to a backbone built for {self.bins}; "
-                f"features.kind and features.mel_bins must be what the weights were trained with"
-            )
+        clips, _, frames = pictures.shape
+        check_height(pictures, self.bins)
         width = self.patch[1] + (self.grid(frames).columns - 1) * self.stride[1]
         if width > frames:
             pictures = nn.functional.pad(pictures, (0, width - frames))

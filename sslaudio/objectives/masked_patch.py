@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sslaudio.augments.base import Draws
-from sslaudio.backbones.base import Backbone, Kept, Tokens, at
+from sslaudio.backbones.base import Backbone, Kept, Tokens, at, sounding
 from sslaudio.backbones.drop import keep
 from sslaudio.objectives.base import View, masked_mean, spread
 from sslaudio.objectives.heads import Activation, Predictor
@@ -164,11 +164,9 @@ class MaskedPatch(nn.Module):
         """Choose the patches to hide and lay out the targets."""
         patches = self.backbone.patchify(view.pictures)
         grid = self.backbone.grid(view.pictures.shape[2])
-        columns = self.backbone.columns(view.frames)
-        place = torch.arange(grid.columns, device=patches.device).repeat(grid.rows)
-        sound = place < columns[:, None]
+        sound = sounding(grid, self.backbone.columns(view.frames))
         # The last column of a clip may be part padding: hidden like any other, but not asked for.
-        whole = place < self.backbone.whole_columns(view.frames)[:, None]
+        whole = sounding(grid, self.backbone.whole_columns(view.frames))
         config, kept = self.config, None
         if config.drop_share:
             width = view.pictures.shape[2]

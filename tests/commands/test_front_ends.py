@@ -9,7 +9,6 @@ import yaml
 
 import sslaudio
 from sslaudio.cli import main
-from sslaudio.data import synth
 from sslaudio.training.checkpoint import read_config
 
 SMALL = [
@@ -28,13 +27,6 @@ BEFORE = {
     "std": None,
     "pad": "masked",
 }
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    synth.build(folder, clips=100)
-    return folder
 
 
 @pytest.fixture(scope="module")

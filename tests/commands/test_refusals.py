@@ -9,17 +9,9 @@ import pytest
 import soundfile
 
 from sslaudio.cli import main
-from sslaudio.data import synth
 from sslaudio.training.checkpoint import checkpoints
 
 SMALL = ["--data.batch", "16", "--training.warmup_steps", "1", "--backbone.patch", "128", "16"]
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    synth.build(folder, clips=100)
-    return folder
 
 
 @pytest.fixture(scope="module")

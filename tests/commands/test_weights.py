@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 import sslaudio
 from sslaudio.cli import main
-from sslaudio.data import synth
 from sslaudio.data.decode import decode
 from sslaudio.training.checkpoint import checkpoints
 
@@ -295,13 +294,6 @@ def theirs_pooled(run: Path, clip: np.ndarray) -> np.ndarray:
         return sslaudio.load(run)(torch.from_numpy(clip[: 200 * RATE // 100 + 240])[None])[
             0
         ].numpy()
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    synth.build(folder, clips=100)
-    return folder
 
 
 @pytest.mark.parametrize("protocol", ["linear", "full"])

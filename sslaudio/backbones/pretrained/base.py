@@ -43,6 +43,11 @@ class Asked:
     frames: int | None = None
     """Width of a training clip's picture."""
 
+    @property
+    def width(self) -> int:
+        """Width for weights that have none of their own; unset: AST's pictures on AudioSet."""
+        return self.frames or self.features.get("legacy_frames") or 1024
+
 
 @dataclass(frozen=True)
 class Pretrained:

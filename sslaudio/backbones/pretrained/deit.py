@@ -23,8 +23,6 @@ from sslaudio.backbones.pretrained.base import (
     vit_fields,
 )
 
-FRAMES = 1024
-"""AST's pictures on AudioSet."""
 STRIDE = (10, 10)
 """AST's."""
 TOKENS = ("cls_token", "dist_token")
@@ -60,7 +58,7 @@ def convert(state: State, asked: Asked, source: str) -> Pretrained:
     stride = pair(asked.backbone.get("stride", STRIDE) or fields["patch"])
     rule: Rule = asked.backbone.get("positions", "legacy_cut")
     bins = asked.bins
-    frames = asked.frames or asked.features.get("legacy_frames") or FRAMES
+    frames = asked.width
     square = _square(state["pos_embed"].float(), len(tokens), source)
     grid = Cutter(pair(fields["patch"]), stride, bins).grid(frames)
     weights["positions.table"] = fit(square, grid, rule)

@@ -16,8 +16,6 @@ from sslaudio.backbones import mast
 from sslaudio.backbones.positions import between, source
 from sslaudio.backbones.pretrained.base import AUDIOSET, Asked, Pretrained, State, demand, pair
 
-FRAMES = 1024
-"""AST's pictures on AudioSet."""
 STEM = "patch_embed.proj.weight"
 BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
 TABLE = re.compile(r"rel_pos_[hw]$")
@@ -39,7 +37,7 @@ def convert(state: State, asked: Asked, origin: str) -> Pretrained:
     depths = _depths(state)
     fields = _fields(state, depths, asked, origin)
     bins = asked.bins
-    frames = asked.frames or asked.features.get("legacy_frames") or FRAMES
+    frames = asked.width
     config = mast.Config(
         **{key: _plain(value) for key, value in fields.items() if key not in ("name", "pooling")}
     )
