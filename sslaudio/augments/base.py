@@ -6,6 +6,10 @@ An augment plug-in offers a frozen ``Config`` and ``build(config)``, which gives
 
 of the same shape on the same device, batched, with no loop over clips. Pictures are standardised
 to deviation 1, so that 0 is the mean; padded columns are 0 and stay 0.
+
+An augment that remembers (a bank of past clips) is a module that keeps what it remembers in
+buffers, which the checkpoint holds, and changes them in ``after_step()`` alone, which the loop
+calls after each optimiser step: equal on all ranks, whatever the parts of the batch.
 """
 
 from dataclasses import dataclass, field
@@ -34,6 +38,9 @@ class Draws:
     """Clips of the batch over all ranks and accumulation."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where the numbers are wanted. They are drawn on the CPU: the same on every machine."""
+    recordings: Int[Tensor, " clips"] | None = None
+    """Number of the recording that each clip is from, above 0, on ``device``; equal numbers, one
+    recording. Unset: every clip is of its own."""
 
     def uniform(self, *shape: int) -> Float[Tensor, "clips ..."]:
         """Numbers in [0, 1): one row of ``shape`` for each clip."""

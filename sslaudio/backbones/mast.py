@@ -61,6 +61,9 @@ class Config:
     """(bins, frames) of zeros around the picture; unset: half of an odd patch, none of an even."""
     key_stride: int = 4
     """Pooling of keys and values in the first stage; halved from stage to stage, to 1."""
+    last_stride: int = 2
+    """Query stride of the last stage, 2 in MViTv2; 1 leaves its grid as fine as the one before, as
+    MaskFeat does for masked modelling (Wei et al. 2022, arXiv:2112.09133)."""
     expand: Literal["attention", "mlp"] = "attention"
     """Where dim doubles: in the first attention of a stage, as MViTv2's weights have it, or in the
     last MLP of the stage before, as the paper says."""
@@ -83,6 +86,8 @@ class Config:
         for key in ("stem_patch", "stem_stride"):
             if min(getattr(self, key)) < 1:
                 raise ValueError(f"backbone.{key} is {getattr(self, key)}; both are at least 1")
+        if self.last_stride not in (1, 2):
+            raise ValueError(f"backbone.last_stride is {self.last_stride}; it is 2, or 1")
         for wide, step, pad in zip(self.stem_patch, self.stem_stride, self.padding, strict=True):
             if not 0 <= pad < wide:
                 raise ValueError(
@@ -95,7 +100,7 @@ class Config:
                     f"{self.stem_patch}: what lies between two patches would never be seen; set "
                     f"the stride to at most the patch"
                 )
-            total = 2 ** (len(SIZES[self.size].depths) - 1)
+            total = 2 ** (len(SIZES[self.size].depths) - 2) * self.last_stride
             if wide > total * step:
                 raise ValueError(
                     f"backbone.stem_patch is {self.stem_patch} and backbone.stem_stride "
@@ -372,7 +377,8 @@ def block_shapes(config: Config, grid: tuple[int, int]) -> list[Shape]:
     for stage, depth in enumerate(size.depths):
         for number in range(depth):
             first, last = number == 0, number == depth - 1
-            stride = 2 if first and stage else 1
+            step = config.last_stride if stage == len(size.depths) - 1 else 2
+            stride = step if first and stage else 1
             key_stride = max(1, key_stride // stride)
             out = dims[stage]
             if config.expand == "mlp" and last:

@@ -24,6 +24,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 STATE = "state.json"
 OPTIMISER = "optimiser.safetensors"
+AUGMENTS = "augments.safetensors"
 FORMAT = 1
 """Of ``config.json``."""
 
@@ -119,6 +120,7 @@ def save_step(
     optimiser: torch.optim.Optimizer,
     state: Mapping[str, Any],
     keep: int,
+    augments: nn.Module,
 ) -> Path:
     """Write ``checkpoints/step-…`` whole or not at all, and let go of the oldest.
 
@@ -129,6 +131,7 @@ def save_step(
         optimiser: AdamW over ``module``'s parameters.
         state: plain values that resume needs besides (position in the stream, seed …).
         keep: how many checkpoints stay.
+        augments: what they remember, in buffers.
     """
     place = run / "checkpoints" / f"step-{step:08d}"
     draft = place.with_name(f".{place.name}.partial")
@@ -136,6 +139,8 @@ def save_step(
     draft.mkdir(parents=True)
     _save(module.state_dict(), draft / WEIGHTS)
     _save(_optimiser_tensors(module, optimiser), draft / OPTIMISER)
+    if augments.state_dict():
+        _save(augments.state_dict(), draft / AUGMENTS)
     write_text(draft / STATE, json.dumps({"step": step, **state}, indent=2) + "\n")
     for file in draft.iterdir():
         _flush(file)
@@ -155,9 +160,12 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def load_step(
-    checkpoint: Path, module: nn.Module, optimiser: torch.optim.Optimizer
+    checkpoint: Path, module: nn.Module, optimiser: torch.optim.Optimizer, augments: nn.Module
 ) -> dict[str, Any]:
-    """Put a checkpoint's weights and optimiser state in place; gives its plain state.
+    """Put a checkpoint's weights, optimiser state and augments' memories in place.
+
+    Returns:
+        Its plain state.
 
     Raises:
         ValueError: the checkpoint is damaged or belongs to another model.
@@ -171,6 +179,10 @@ def load_step(
                 key: _moment(value, key, name, parameter, checkpoint)
                 for key, value in found.items()
             }
+    remembered = _load(checkpoint / AUGMENTS) if augments.state_dict() else {}
+    for name, value in remembered.items():
+        holder, _, buffer = name.rpartition(".")
+        setattr(augments.get_submodule(holder), buffer, value)  # of whatever size it has grown to
     return read_state(checkpoint)
 
 

@@ -5,6 +5,7 @@ follows from the seed and the step, and the stream's place is one integer, so th
 goes on to the same bits.
 """
 
+import hashlib
 import math
 import os
 import threading
@@ -18,6 +19,7 @@ from typing import Any, Literal, cast
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from sslaudio.augments.base import Augment, Draws
@@ -120,10 +122,14 @@ class Loop:
         """Train to ``config.steps``, from ``resumed`` (a checkpoint) or from the start."""
         config, accelerator = self.config, self.accelerator
         optimiser = adamw(self.objective, config.learning_rate, config.weight_decay, config.betas)
+        self.memories = nn.ModuleDict(
+            {str(n): one for n, one in enumerate(self.augments) if isinstance(one, nn.Module)}
+        )
         start, position = 0, 0
         if resumed is not None:
             start, position = self._resume(resumed, optimiser)
         self.front_end.to(accelerator.device)
+        self.memories.to(accelerator.device)
         model, self.optimiser = accelerator.prepare(self.objective, optimiser)
         self.report = Report(self.run, config.steps, start, accelerator.is_main_process)
         for name, text in self.texts.items():
@@ -153,7 +159,7 @@ class Loop:
 
     def _resume(self, resumed: Path, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
         """Take up a checkpoint; gives its step and position."""
-        state = load_step(resumed, self.objective, optimiser)
+        state = load_step(resumed, self.objective, optimiser, self.memories)
         scaler = self.accelerator.scaler
         if scaler is not None and state.get("scaler"):
             scaler.load_state_dict(state["scaler"])
@@ -169,9 +175,8 @@ class Loop:
                 "position": position,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
-            save_step(
-                self.run, step, self.objective, optimiser, state, self.config.checkpoints_kept
-            )
+            kept = self.config.checkpoints_kept
+            save_step(self.run, step, self.objective, optimiser, state, kept, self.memories)
             self.save_model()
 
     def _step(self, step: int, model: nn.Module, batches: Iterator[Batch], window: Window) -> None:
@@ -200,6 +205,8 @@ class Loop:
         self.optimiser.step()
         self.optimiser.zero_grad()
         cast(Objective, self.objective).after_step(step, config.steps)
+        for memory in self.memories.values():
+            cast(Any, memory).after_step()
         if step == 1 or (config.pictures_every and step % config.pictures_every == 0):
             self._show(step, views, draws)
 
@@ -218,6 +225,7 @@ class Loop:
                 clips=len(batch.keys),
                 batch=self.stream.config.batch,
                 device=device,
+                recordings=numbered(batch).to(device, non_blocking=True),
             )
             views = []
             for _ in range(cast(Objective, self.objective).views):
@@ -323,6 +331,18 @@ def launched_processes() -> int | None:
             number = joined if equals else value
             return int(number) if number.isdigit() else None
     return None
+
+
+def numbered(batch: Batch) -> Int[Tensor, " clips"]:
+    """A number above 0 for the recording of each clip; a clip that is of none has its own."""
+    names = [
+        f"recording {recording}" if recording is not None else f"clip {source} {key}"
+        for recording, source, key in zip(
+            batch.recordings, batch.sources.tolist(), batch.keys, strict=True
+        )
+    ]
+    digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
+    return torch.tensor([int.from_bytes(digest, "little") // 2 | 1 for digest in digests])
 
 
 def _leave_with(parent: int) -> None:

@@ -1,0 +1,51 @@
+"""What the processes of one run tell one another; alone, a process answers itself."""
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, distributed
+
+
+def several() -> bool:
+    """Whether this process is one of several."""
+    return distributed.is_available() and distributed.is_initialized() and count() > 1
+
+
+def count() -> int:
+    """Processes of the run."""
+    there = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if there else 1
+
+
+def rank() -> int:
+    """This process, from 0."""
+    there = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_rank() if there else 0
+
+
+@torch.no_grad()
+def gathered(rows: Shaped[Tensor, "rows *rest"]) -> Shaped[Tensor, "all_rows *rest"]:
+    """The rows of all processes, those of the first one first; all have as many. No gradient."""
+    if not several():
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(count())]
+    distributed.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(context, values):  # type: ignore[no-untyped-def]
+        total = values.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context, gradient):  # type: ignore[no-untyped-def]
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def summed(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The sum of all processes' ``values``; gradients are those of the sum of all their losses."""
+    return _Summed.apply(values) if several() else values
