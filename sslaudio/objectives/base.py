@@ -59,6 +59,11 @@ def spread(embeddings: Float[Tensor, "clips dim"]) -> Float[Tensor, ""]:
     return unit.std(dim=0, unbiased=False).mean() * unit.shape[1] ** 0.5
 
 
+def idle(*weights: Tensor | None) -> Tensor | float:
+    """Zero, from weights that a loss does not need: several processes wait for every gradient."""
+    return sum((0.0 * weight.sum() for weight in weights if weight is not None), 0.0)
+
+
 def masked_mean(
     values: Float[Tensor, "clips items"], counted: Bool[Tensor, "clips items"]
 ) -> Float[Tensor, " clips"]:

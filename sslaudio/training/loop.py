@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -27,9 +28,10 @@ from sslaudio.data.processes import cores
 from sslaudio.data.stream import Batch, Stream
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import Objective, View
+from sslaudio.training.cache import Cached, Part, compares, is_cached
 from sslaudio.training.checkpoint import load_step, save_step
 from sslaudio.training.optim import adamw, rate_share
-from sslaudio.training.report import Report
+from sslaudio.training.report import Report, say
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,15 @@ class Loop:
             start, position = self._resume(resumed, optimiser)
         self.front_end.to(accelerator.device)
         self.memories.to(accelerator.device)
-        model, self.optimiser = accelerator.prepare(self.objective, optimiser)
+        self.cached = is_cached(self.objective) and config.accumulation > 1
+        if compares(self.objective) and config.accumulation > 1 and not self.cached:
+            say(
+                f"warning: training.accumulation {config.accumulation} compares each clip with "
+                f"those of its own part of the batch alone; --objective.gradient_cache true "
+                f"compares it with all"
+            )
+        learner = Cached(self.objective) if self.cached else self.objective
+        model, self.optimiser = accelerator.prepare(learner, optimiser)
         self.report = Report(self.run, config.steps, start, accelerator.is_main_process)
         for name, text in self.texts.items():
             self.report.text(name, text)
@@ -187,10 +197,25 @@ class Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         model.train()
+        if self.cached:
+            latest = self._whole(step, model, batches, window)
+        else:
+            latest = self._parts(step, model, batches, window)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
+        window.add({"gradient_norm": cast(Tensor, norm)}, 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        cast(Objective, self.objective).after_step(step, config.steps)
+        for memory in self.memories.values():
+            cast(Any, memory).after_step()
+        if step == 1 or (config.pictures_every and step % config.pictures_every == 0):
+            self._show(step, *latest())
+
+    def _parts(self, step: int, model: nn.Module, batches: Iterator[Batch], window: Window) -> Part:
+        """Gradients of a batch, part after part; gives the last."""
+        config, accelerator = self.config, self.accelerator
         for part in range(config.accumulation):
-            asked = time.perf_counter()
-            batch = next(batches)
-            window.waiting_seconds += time.perf_counter() - asked
+            batch = self._next(batches, window)
             # After the batch: opening a loader draws from the same generator as drop-path.
             torch.manual_seed(_mixed(config.seed, step, accelerator.process_index + 1, part))
             last = part == config.accumulation - 1
@@ -200,21 +225,31 @@ class Loop:
                 self._check(parts["loss"], step, batch)
                 accelerator.backward(parts["loss"] / config.accumulation)
             window.add(parts, 1 / config.accumulation)
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
-        window.add({"gradient_norm": cast(Tensor, norm)}, 1.0)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
-        cast(Objective, self.objective).after_step(step, config.steps)
-        for memory in self.memories.values():
-            cast(Any, memory).after_step()
-        if step == 1 or (config.pictures_every and step % config.pictures_every == 0):
-            self._show(step, views, draws)
+        return lambda: (views, draws)
+
+    def _whole(self, step: int, model: nn.Module, batches: Iterator[Batch], window: Window) -> Part:
+        """Gradients of a batch whose clips are all compared; gives its last part."""
+        config, accelerator = self.config, self.accelerator
+        taken = [self._next(batches, window) for _ in range(config.accumulation)]
+        torch.manual_seed(_mixed(config.seed, step, accelerator.process_index + 1, 0))
+        parts = [partial(self._views, batch, step, part) for part, batch in enumerate(taken)]
+        told = model(parts)
+        self._check(told["loss"], step, taken[0])
+        accelerator.backward(told["loss"])
+        window.add(told, 1.0)
+        return parts[-1]
+
+    def _next(self, batches: Iterator[Batch], window: Window) -> Batch:
+        asked = time.perf_counter()
+        batch = next(batches)
+        window.waiting_seconds += time.perf_counter() - asked
+        return batch
 
     def _views(self, batch: Batch, step: int, part: int) -> tuple[list[View], Draws]:
         """Pictures of a micro-batch, augmented once a view."""
         device = self.accelerator.device
         waveforms = batch.waveforms.to(device, non_blocking=True)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             pictures, frames = self.front_end(
                 waveforms, batch.lengths.to(device, non_blocking=True)
             )
@@ -293,8 +328,12 @@ def accelerator_for(precision: str) -> Accelerator:
     asked = launched_processes()
     if "LOCAL_RANK" in os.environ or asked is not None:
         threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    # Buffers are changed alike on all ranks; sending a queue of keys at each step would cost more
+    # than the step.
     accelerator = Accelerator(
-        cpu=not gpu, mixed_precision="no" if precision == "fp32" else precision
+        cpu=not gpu,
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     if asked is not None and accelerator.num_processes != asked:
         raise ValueError(
