@@ -21,17 +21,17 @@ PARTS = ("cls", "mean", "max", "std", *(f"slices{n}" for n in range(2, 10)), "ro
 """What a pooling may be made of."""
 
 
-def check(parts: tuple[str, ...]) -> None:
-    """Refuse an empty pooling or an unknown part.
+def check(parts: tuple[str, ...], key: str = "backbone.pooling") -> None:
+    """Refuse an empty pooling or an unknown part; ``key`` is where it was set.
 
     Raises:
         ValueError: names the part and those there are.
     """
     for part in parts:
         if part not in PARTS:
-            raise ValueError(f"backbone.pooling has no part {part!r}; there is {', '.join(PARTS)}")
+            raise ValueError(f"{key} has no part {part!r}; there is {', '.join(PARTS)}")
     if not parts:
-        raise ValueError(f"backbone.pooling is empty; choose from {', '.join(PARTS)}")
+        raise ValueError(f"{key} is empty; choose from {', '.join(PARTS)}")
 
 
 def pooled_dim(parts: tuple[str, ...], rows: int, dim: int) -> int:

@@ -50,6 +50,11 @@ class Objective(Protocol):
         ...
 
 
+def compares(objective: object) -> bool:
+    """Whether an objective's loss hangs on which clips are in a batch together."""
+    return hasattr(objective, "encode") and hasattr(objective, "compare")
+
+
 def spread(embeddings: Float[Tensor, "clips dim"]) -> Float[Tensor, ""]:
     """Deviation of the unit-length embeddings, times the root of dim: 1 spread out, 0 collapsed.
 

@@ -87,7 +87,7 @@ class Config:
     twice, and what must be remembered is that of one part (sslaudio/training/cache.py)."""
 
     def __post_init__(self) -> None:
-        pooling.check(self.pooling)
+        pooling.check(self.pooling, "objective.pooling")
         if not 0 <= self.drop_share < 1:
             raise ValueError(
                 f"objective.drop_share is {self.drop_share:g}; it is the share of patches dropped, "
@@ -146,6 +146,7 @@ class Contrastive(nn.Module):
             )
         self.config = config
         self.settings = config.settings
+        self.gradient_cache = config.gradient_cache
         self.backbone = backbone
         rows = backbone.grid(backbone.patch[1]).rows
         features = pooling.pooled_dim(config.pooling, rows, backbone.dim)

@@ -16,21 +16,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sslaudio.augments.base import Draws
-from sslaudio.objectives.base import View
+from sslaudio.objectives.base import View, compares
 
 Part = Callable[[], tuple[list[View], Draws]]
 """Makes a micro-batch's views and their draws; the same ones at every call."""
 
 
-def compares(objective: nn.Module) -> bool:
-    """Whether an objective's loss hangs on which clips are in a batch together."""
-    return hasattr(objective, "encode") and hasattr(objective, "compare")
-
-
 def is_cached(objective: nn.Module) -> bool:
     """Whether an objective asks for its batch to be compared as a whole."""
-    config = getattr(objective, "config", None)
-    return compares(objective) and bool(getattr(config, "gradient_cache", False))
+    return compares(objective) and bool(getattr(objective, "gradient_cache", False))
 
 
 class Cached(nn.Module):

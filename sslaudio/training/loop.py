@@ -27,8 +27,8 @@ from sslaudio.augments.base import Augment, Draws
 from sslaudio.data.processes import cores
 from sslaudio.data.stream import Batch, Stream
 from sslaudio.features.front_end import FrontEnd
-from sslaudio.objectives.base import Objective, View
-from sslaudio.training.cache import Cached, Part, compares, is_cached
+from sslaudio.objectives.base import Objective, View, compares
+from sslaudio.training.cache import Cached, Part, is_cached
 from sslaudio.training.checkpoint import load_step, save_step
 from sslaudio.training.optim import adamw, rate_share
 from sslaudio.training.report import Report, say
