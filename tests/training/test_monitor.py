@@ -1,0 +1,142 @@
+"""The collapse monitor: it fires where embeddings collapse, and is quiet where they do not."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sslaudio.training.monitor import Monitor
+
+
+class Showing(nn.Module):
+    """An objective of which only the embeddings matter."""
+
+    def __init__(self, embeddings: Tensor | None) -> None:
+        super().__init__()
+        self.embeddings = embeddings
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@contextmanager
+def heard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Let pytest hear what is said: a verb that ran before may have cut it off."""
+    logger = logging.getLogger("sslaudio")
+    before, logger.propagate = logger.propagate, True
+    with caplog.at_level(logging.INFO, logger="sslaudio"):
+        yield
+    logger.propagate = before
+
+
+def watched(caplog: pytest.LogCaptureFixture, *embeddings: Tensor | None) -> list[str]:
+    """What the monitor says of one line of metrics after another."""
+    monitor = Monitor()
+    with heard(caplog):
+        for line, shown in enumerate(embeddings):
+            monitor(20 * (line + 1), Showing(shown))
+    return [record.getMessage() for record in caplog.records]
+
+
+class Collapsing(nn.Module):
+    """Two views of clips and no negatives: nothing keeps the embeddings apart."""
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encode = nn.Linear(16, 8)
+        self.loss = loss
+        self.embeddings: Tensor | None = None
+
+    def forward(self, clips: Tensor, step: int) -> Tensor:
+        one, other = (
+            self.encode(clips + noise(*clips.shape, seed=2 * step + view)) for view in (0, 1)
+        )
+        self.embeddings = torch.stack([one, other]).detach()
+        return self.loss(one, other)
+
+
+def to_a_point(one: Tensor, other: Tensor) -> Tensor:
+    """Views are to be equal at unit length: they are where all clips are."""
+    return 1 - nn.functional.cosine_similarity(one, other).mean()
+
+
+def to_a_plane(one: Tensor, other: Tensor) -> Tensor:
+    """All but two dimensions are to vanish."""
+    return (one[:, 2:].square() + other[:, 2:].square()).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "where", "figure", "below"),
+    [
+        (to_a_point, "all clips lie at a point", "collapse/spread", 0.02),
+        (to_a_plane, "all clips lie along a line or two", "collapse/effective_rank", 3),
+    ],
+)
+def test_a_run_that_collapses_is_told_once_in_one_line(caplog, loss, where, figure, below):
+    objective, monitor = Collapsing(loss), Monitor()
+    optimiser = torch.optim.Adam(objective.parameters(), lr=0.05)
+    figures = []
+    with heard(caplog):
+        for step in range(1, 301):
+            optimiser.zero_grad()
+            objective(noise(32, 16), step).backward()
+            optimiser.step()
+            if step % 20 == 0:
+                figures.append(monitor(step, objective)[figure])
+
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "have collapsed" in told and where in told and "\n" not in told
+    assert "training.learning_rate" in told and "momentum" in told and "batch norm" in told
+    assert figures[0] > below > figures[-1]
+
+
+def test_it_is_quiet_on_noise_on_a_shared_mean_and_on_a_passing_narrow_place(caplog):
+    shared = 0.25 * noise(1, 32, 64) + 1.0  # mean cosine above 0.9, as of an untrained net
+    point = torch.ones(1, 32, 64)
+
+    assert watched(caplog, *[noise(2, 32, 64)] * 3) == []
+    assert watched(caplog, *[shared] * 3) == []
+    assert watched(caplog, shared, point, shared, point, shared) == []
+
+
+def test_it_does_not_judge_a_handful_of_clips_or_none(caplog):
+    assert watched(caplog, *[torch.ones(1, 4, 8)] * 3) == []
+    assert watched(caplog, None, None) == []
+
+
+def test_figures_are_those_by_hand():
+    one, other = torch.eye(4), torch.roll(torch.eye(4), 1, dims=0)
+
+    figures = Monitor()(1, Showing(torch.stack([one, other])))
+
+    # By hand: four orthogonal clips; freed of the mean they fill 3 directions evenly; the views
+    # of a clip are orthogonal, and so are all pairs of clips: squared distances of 2.
+    assert figures == pytest.approx(
+        {
+            "collapse/rankme": 4,
+            "collapse/effective_rank": 3,
+            "collapse/spread": 4**0.5 * (3 / 16) ** 0.5,
+            "collapse/alignment": 2,
+            "collapse/uniformity": -4,
+        },
+        rel=1e-5,
+    )
+
+
+def test_one_view_has_no_alignment_and_a_teacher_its_deviation():
+    objective = Showing(noise(1, 8, 4))
+    objective.teacher_deviation = lambda: torch.tensor(0.25)
+
+    figures = Monitor()(1, objective)
+
+    assert "collapse/alignment" not in figures
+    assert figures["collapse/teacher_deviation"] == 0.25
+
+
+def test_an_objective_that_offers_nothing_costs_nothing():
+    assert Monitor()(1, nn.Linear(2, 2)) == {}
