@@ -39,9 +39,14 @@ def speak() -> None:
     LOG.handlers.clear()
     LOG.propagate = False
     LOG.setLevel(logging.INFO if is_first_process() else logging.CRITICAL)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    LOG.addHandler(handler)
+    LOG.addHandler(_Lines())
+
+
+class _Lines(logging.Handler):
+    """Writes to standard error as it is at the time: a bar that runs puts lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(record.getMessage() + "\n")
 
 
 class Report:
