@@ -158,7 +158,7 @@ def draw(scalars: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None
             drawn += right.plot(steps, shares, style, color="tab:orange", label=label)
         right.set_ylim(bottom=0)
     if drawn:
-        left.legend(handles=drawn, loc="best")
+        figure.legend(handles=drawn, loc="outside upper center", ncols=len(drawn))
         with replacing(path) as draft:
             figure.savefig(draft, format="png")
 

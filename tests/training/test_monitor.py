@@ -1,13 +1,18 @@
 """The collapse monitor: it fires where embeddings collapse, and is quiet where they do not."""
 
+import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from sslaudio.cli import main
+from sslaudio.data import synth
 from sslaudio.training.monitor import Monitor
 
 
@@ -140,3 +145,59 @@ def test_one_view_has_no_alignment_and_a_teacher_its_deviation():
 
 def test_an_objective_that_offers_nothing_costs_nothing():
     assert Monitor()(1, nn.Linear(2, 2)) == {}
+
+
+OUTSIDE = """
+from sslaudio.objectives import masked_patch
+from sslaudio.objectives.masked_patch import Config
+from sslaudio.objectives.monitor import deviation
+
+
+class Shown(masked_patch.MaskedPatch):
+    embeddings = None
+
+    def forward(self, views, draws):
+        parts = super().forward(views, draws)
+        tokens = self.backbone(views[0].pictures, views[0].frames).patches
+        self.embeddings = tokens.mean(dim=1).detach().float()[None]
+        return parts
+
+    def teacher_deviation(self):
+        weights = list(self.backbone.parameters())
+        return deviation((weight, 2 * weight) for weight in weights)
+
+
+def build(config, backbone):
+    return Shown(config, backbone)
+"""
+
+
+def test_a_resumed_run_writes_the_same_figures_beside_the_loss(tmp_path, monkeypatch):
+    (tmp_path / "shown_lab").mkdir()
+    (tmp_path / "shown_lab" / "shown.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(tmp_path)
+    synth.build(tmp_path / "synth", clips=100)
+    words = (
+        f"pretrain --config demo --data.shards {tmp_path / 'synth'} --objective shown_lab.shown "
+        "--data.batch 16 --data.clip_seconds 0.5 --backbone.patch 128 16 --training.steps 5 "
+        "--training.warmup_steps 1 --training.log_every 2 --training.checkpoint_every 3 "
+        "--training.pictures_every 0"
+    ).split()
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step-00000005")
+
+    assert main([*words, "--out", str(tmp_path / "cut"), "--resume"]) == 0
+
+    whole, cut = figures_of(tmp_path / "whole"), figures_of(tmp_path / "cut")
+    assert whole == cut
+    assert [line["step"] for line in whole] == [2, 3, 4, 5]
+    assert all(1 <= line["collapse/effective_rank"] <= 16 for line in whole)
+    assert all(line["collapse/teacher_deviation"] == pytest.approx(1) for line in whole)
+    assert all("objective/loss" in line and "collapse/spread" in line for line in whole)
+
+
+def figures_of(run: Path) -> list[dict[str, float]]:
+    """Lines of metrics, without what the clock says."""
+    read = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [{name: line[name] for name in line if not name.startswith("speed/")} for line in read]
