@@ -22,14 +22,15 @@ from sslaudio.objectives.monitor import alignment, centred, effective_rank, unif
 from sslaudio.training.report import say
 
 MOST_CLIPS = 512
-"""Clips that figures are made of; more cost time (singular values) and tell little."""
+"""Clips that figures are made of; more cost time (singular values)."""
 FEWEST_CLIPS = 8
 """Clips that it takes to call a collapse: two or three are of low rank always."""
 POINT_SPREAD = 0.02
-"""Spread below which all clips lie at a point: a mean cosine above 0.9996.
+"""Spread below which all clips lie at a point: a mean cosine of about 0.9996.
 
-Measured, mean tokens of one-second clips of four corpora: untrained AST and MAST of all sizes 0.25
-to 0.83; along 100 steps of masked patches 0.15 to 0.53; 73 models trained so, 0.15 and more.
+Measured on mean tokens of clips of a second: untrained AST (micro to base) and MAST (micro to
+small) 0.25 to 0.83; along 100 steps of masked patches with AST micro 0.15 to 0.53, 40 with MAST
+micro 0.27 and more; models that were trained so, 0.15 and more.
 """
 LINE_RANK = 3.0
 """Effective rank, free of the shared mean, below which clips differ along a line or two.
