@@ -1,10 +1,8 @@
 """The collapse monitor: it fires where embeddings collapse, and is quiet where they do not."""
 
 import json
-import logging
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 
 from sslaudio.cli import main
 from sslaudio.data import synth
+from sslaudio.training import monitor as monitoring
 from sslaudio.training.monitor import Monitor
 
 
@@ -28,23 +27,19 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@contextmanager
-def heard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Let pytest hear what is said: a verb that ran before may have cut it off."""
-    logger = logging.getLogger("sslaudio")
-    before, logger.propagate = logger.propagate, True
-    with caplog.at_level(logging.INFO, logger="sslaudio"):
-        yield
-    logger.propagate = before
+@pytest.fixture
+def said(monkeypatch) -> list[str]:
+    """The lines that reach the person at the terminal."""
+    lines: list[str] = []
+    monkeypatch.setattr(monitoring, "say", lines.append)
+    return lines
 
 
-def watched(caplog: pytest.LogCaptureFixture, *embeddings: Tensor | None) -> list[str]:
-    """What the monitor says of one line of metrics after another."""
+def watch(*embeddings: Tensor | None) -> None:
+    """Show the monitor one line of metrics after another."""
     monitor = Monitor()
-    with heard(caplog):
-        for line, shown in enumerate(embeddings):
-            monitor(20 * (line + 1), Showing(shown))
-    return [record.getMessage() for record in caplog.records]
+    for line, shown in enumerate(embeddings):
+        monitor(20 * (line + 1), Showing(shown))
 
 
 class Collapsing(nn.Module):
@@ -82,36 +77,40 @@ def to_a_plane(one: Tensor, other: Tensor) -> Tensor:
         (to_a_plane, "all clips lie along a line or two", "collapse/effective_rank", 3),
     ],
 )
-def test_a_run_that_collapses_is_told_once_in_one_line(caplog, loss, where, figure, below):
+def test_a_run_that_collapses_is_told_once_in_one_line(said, loss, where, figure, below):
     objective, monitor = Collapsing(loss), Monitor()
     optimiser = torch.optim.Adam(objective.parameters(), lr=0.05)
     figures = []
-    with heard(caplog):
-        for step in range(1, 301):
-            optimiser.zero_grad()
-            objective(noise(32, 16), step).backward()
-            optimiser.step()
-            if step % 20 == 0:
-                figures.append(monitor(step, objective)[figure])
+    for step in range(1, 301):
+        optimiser.zero_grad()
+        objective(noise(32, 16), step).backward()
+        optimiser.step()
+        if step % 20 == 0:
+            figures.append(monitor(step, objective)[figure])
 
-    (told,) = [record.getMessage() for record in caplog.records]
+    (told,) = said
     assert "have collapsed" in told and where in told and "\n" not in told
     assert "training.learning_rate" in told and "momentum" in told and "batch norm" in told
     assert figures[0] > below > figures[-1]
 
 
-def test_it_is_quiet_on_noise_on_a_shared_mean_and_on_a_passing_narrow_place(caplog):
+def test_it_is_quiet_on_noise_on_a_shared_mean_and_on_a_passing_narrow_place(said):
     shared = 0.25 * noise(1, 32, 64) + 1.0  # mean cosine above 0.9, as of an untrained net
     point = torch.ones(1, 32, 64)
 
-    assert watched(caplog, *[noise(2, 32, 64)] * 3) == []
-    assert watched(caplog, *[shared] * 3) == []
-    assert watched(caplog, shared, point, shared, point, shared) == []
+    watch(*[noise(2, 32, 64)] * 3)
+    watch(*[shared] * 3)
+    watch(shared, point, shared, point, shared)
+    assert said == []
+    watch(shared, point, point)
+    assert len(said) == 1
 
 
-def test_it_does_not_judge_a_handful_of_clips_or_none(caplog):
-    assert watched(caplog, *[torch.ones(1, 4, 8)] * 3) == []
-    assert watched(caplog, None, None) == []
+def test_it_does_not_judge_a_handful_of_clips_or_none(said):
+    watch(*[torch.ones(1, 4, 8)] * 3)
+    watch(None, None)
+
+    assert said == []
 
 
 def test_figures_are_those_by_hand():
