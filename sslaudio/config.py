@@ -75,17 +75,18 @@ def parse_flags(words: Sequence[str], schema: type, given: dict[str, Any]) -> di
     """Lay ``--room.leaf value`` flags over ``given`` (a recipe as read from YAML).
 
     A plug-in room takes its name first (``--objective masked_patch``), then its fields
-    (``--objective.mask_share 0.6``). A tuple leaf takes several words. A name other than the
-    recipe's drops the fields the recipe gave to the former plug-in.
+    (``--objective.mask_share 0.6``); so does one inside a section (``--knn.task fsdd``). A tuple
+    leaf takes several words. A name other than the recipe's drops the fields the recipe gave to
+    the former plug-in.
 
     Raises:
         ValueError: an unknown leaf (with the nearest one), a flag without a value, a stray word.
     """
     flags = _group(words)
     merged = json.loads(json.dumps(given))
-    plugin_fields = {field.name: field for field in _fields(schema) if _room(field)}
+    plugin_fields = dict(_plugin_fields(schema))
     for key in [key for key in flags if key in plugin_fields]:
-        _choose(merged, plugin_fields[key], flags.pop(key))
+        _choose(merged, key, plugin_fields[key], flags.pop(key))
     leaves = dict(leaves_of(schema, merged))
     for key, values in flags.items():
         if key not in leaves:
@@ -333,39 +334,62 @@ def _group(words: Sequence[str]) -> dict[str, list[str]]:
     return flags
 
 
-def _choose(merged: dict[str, Any], field: dataclasses.Field, chosen: list[str]) -> None:
+def _plugin_fields(schema: type, where: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    """Dotted name and field of every plug-in, those inside sections too."""
+    for field in _fields(schema):
+        name = _join(where, field.name)
+        if _room(field):
+            yield name, field
+        elif dataclasses.is_dataclass(field.type):
+            yield from _plugin_fields(typing.cast(type, field.type), name)
+
+
+def _choose(merged: dict[str, Any], key: str, field: dataclasses.Field, chosen: list[str]) -> None:
     room = typing.cast(str, _room(field))
     wanted = [name for name in chosen if name != "none"]
     for name in wanted:
         plugins.load(room, name)
+    holder = merged
+    for section in key.split(".")[:-1]:
+        holder = _section(holder, section)
     if _is_list(field):
-        given = {entry["name"]: entry for entry in _entries(field, merged)}
-        merged[field.name] = [given.get(name, {"name": name}) for name in wanted]
+        given = {entry["name"]: entry for entry in _entries(field, holder)}
+        holder[field.name] = [given.get(name, {"name": name}) for name in wanted]
         return
     if len(chosen) > 1:
-        raise ValueError(f"--{field.name} takes one name, not {' '.join(chosen)}")
-    if _entries(field, merged)[0]["name"] != chosen[0]:
-        merged[field.name] = {"name": chosen[0]}
+        raise ValueError(f"--{key} takes one name, not {' '.join(chosen)}")
+    if _entries(field, holder)[0]["name"] != chosen[0]:
+        holder[field.name] = {"name": chosen[0]}
 
 
-def _set(merged: dict[str, Any], schema: type, key: str, value: Any) -> None:
-    top, *path, leaf = key.split(".")
-    field = {field.name: field for field in _fields(schema)}.get(top)
-    if field is None or (not path and leaf == top):
-        merged[top] = value
+def _set(holder: dict[str, Any], schema: type, key: str, value: Any) -> None:
+    """Set the leaf ``key``, which is one of ``schema``'s, in nested plain values."""
+    top, _, rest = key.partition(".")
+    field = {field.name: field for field in _fields(schema)}[top]
+    if not rest:
+        holder[top] = value
         return
-    if _room(field) and _is_list(field):
-        entries = merged[top] = _entries(field, merged)
-        holder = next(entry for entry in entries if entry["name"] == path[0])
-        path = path[1:]
-    elif _room(field):
-        (holder,) = _entries(field, merged)
-        merged[top] = holder
+    room = _room(field)
+    if room and _is_list(field):
+        entries = holder[top] = _entries(field, holder)
+        inner = next(entry for entry in entries if rest.startswith(f"{entry['name']}."))
+        rest = rest.removeprefix(f"{inner['name']}.")
+    elif room:
+        (inner,) = _entries(field, holder)
+        holder[top] = inner
     else:
-        holder = merged[top] = merged.get(top) or {}
-    for step in path:
-        holder = holder.setdefault(step, {})
-    holder[leaf] = value
+        inner = _section(holder, top)
+    below = plugins.load(room, inner["name"]).Config if room else typing.cast(type, field.type)
+    _set(inner, below, rest, value)
+
+
+def _section(holder: dict[str, Any], name: str) -> dict[str, Any]:
+    """What ``holder`` gives below ``name``; of an empty heading, nothing yet."""
+    inner: dict[str, Any] = holder.get(name) or {}
+    if not isinstance(inner, dict):
+        raise ValueError(f"{name} is {inner!r}; it must be a mapping of keys")
+    holder[name] = inner
+    return inner
 
 
 def _scalar(key: str, values: list[str], type_: Any) -> Any:

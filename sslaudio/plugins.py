@@ -10,7 +10,7 @@ There is no registry: ``sslaudio/objectives/masked_patch.py`` is the registratio
 import ast
 import difflib
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,6 +37,14 @@ class Plugin:
     def build(self, *parts: Any, **named_parts: Any) -> Any:
         """Call the file's ``build(config, ...)``."""
         return load(self.room, self.name).build(self.config, *parts, **named_parts)
+
+
+def plugin_field(room: str, name: str) -> Any:
+    """A dataclass field that holds a plug-in of ``room``, ``name`` unless said otherwise."""
+    return field(
+        metadata={"room": room},
+        default_factory=lambda: Plugin(room, name, load(room, name).Config()),
+    )
 
 
 def names(room: str) -> list[str]:

@@ -25,8 +25,10 @@ import torch
 
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
+from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import synth
 from sslaudio.data.stream import Stream
+from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
 from sslaudio.training import checkpoint
@@ -38,6 +40,7 @@ STATISTICS_CLIPS = 4096
 FREE = {
     "data.kept_megabytes",
     "data.workers",
+    "knn.every",
     "training.checkpoint_every",
     "training.checkpoints_kept",
     "training.log_every",
@@ -50,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that are no leaves of the recipe."""
     parser.epilog = (
         "Every leaf of the recipe is a flag: --training.steps 100, --objective masked_patch "
-        "--objective.mask_share 0.5. `sslaudio show training` (data, features, backbone NAME, "
-        "objective NAME, augments NAME) tells what there is."
+        "--objective.mask_share 0.5. `sslaudio show training` (data, features, knn, backbone "
+        "NAME, objective NAME, augments NAME) tells what there is."
     )
     parser.add_argument("--config", help="recipe: a YAML file, or a name from configs/pretrain")
     parser.add_argument("--out", type=Path, help="folder of the run (runs/RECIPE-TIME)")
@@ -149,10 +152,19 @@ def _train(
     if init is not None and resumed is None:
         recipes.fill_backbone(backbone, checkpoint.read_weights(init), f"--init {init}")
     objective = recipe.objective.build(backbone)
+    front_end = FrontEnd(recipe.features, **statistics)
     if init is not None and resumed is None:
         told = recipes.fill_heads(objective, recipe.objective, init)
         if told:
             say(told)
+
+    watchers = []
+    if recipe.knn.every:
+        chosen = recipe.backbone.config
+        encoder = Encoder(front_end, backbone, chosen.pooling, chosen.pooled_block, clip_frames)
+        first = "initial" if config["provenance"].get("init") else "untrained"
+        aloud = accelerator.is_main_process
+        watchers.append(Probe(recipe.knn, encoder, training.steps, first, aloud))
 
     def save_model() -> None:
         weights = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
@@ -171,13 +183,14 @@ def _train(
         )
     Loop(
         objective,
-        FrontEnd(recipe.features, **statistics),
+        front_end,
         [augment.build() for augment in recipe.augments],
         stream,
         training,
         run,
         accelerator,
         save_model,
+        watchers=watchers,
         texts={"recipe": configs.to_yaml(recipe), "environment": str(config["provenance"])},
     ).train(resumed)
 
@@ -251,6 +264,8 @@ def _check_unchanged(run: Path, recipe: recipes.Pretrain, resumed: Path | None) 
         for one in (recipes.read(run / "recipe.yaml", []), recipe)
     )
     differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    if not before["knn.every"]:  # no probe was taken that another would have to continue
+        differing = [key for key in differing if not key.startswith("knn.")]
     for key in differing:
         if key == "training.steps":
             say(f"training.steps was {before[key]} and is {after[key]}: the rate's cosine follows")

@@ -13,24 +13,15 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from sslaudio import config as configs
-from sslaudio import plugins
 from sslaudio.backbones.base import Backbone
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import stream
+from sslaudio.downstream import live, supervised
 from sslaudio.downstream import probe as probes
-from sslaudio.downstream import supervised
 from sslaudio.downstream.classify import Classifier, Head
 from sslaudio.features import front_end
-from sslaudio.plugins import Plugin
+from sslaudio.plugins import Plugin, plugin_field
 from sslaudio.training import checkpoint, loop
-
-
-def plugin_field(room: str, name: str) -> Any:
-    """A dataclass field that holds a plug-in of ``room``, ``name`` unless said otherwise."""
-    return field(
-        metadata={"room": room},
-        default_factory=lambda: Plugin(room, name, plugins.load(room, name).Config()),
-    )
 
 
 @dataclass(frozen=True)
@@ -49,6 +40,8 @@ class Pretrain:
     """What the backbone is trained by."""
     training: loop.Config = field(default_factory=loop.Config)
     """How long and how fast."""
+    knn: live.Config = field(default_factory=live.Config)
+    """What the encoder is tried on meanwhile; changes nothing in it."""
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,36 @@ def test_a_plugin_from_outside_trains_by_its_dotted_name(tmp_path: Path, monkeyp
     assert recipe.objective.build("backbone") == (2.5, "backbone")
 
 
+def test_a_plugin_inside_a_section_takes_its_name_and_fields_too(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("knn: {task: {name: shards, seed: 3}, clips: 7}")
+
+    kept = recipes.read(path, ["--knn.task.split", "seeded", "--knn.neighbours", "5"])
+    other = recipes.read(path, ["--knn.task", "fsdd", "--knn.clips", "9"])
+
+    assert (kept.knn.task.name, kept.knn.task.config.seed) == ("shards", 3)
+    assert (kept.knn.task.config.split, kept.knn.clips, kept.knn.neighbours) == ("seeded", 7, 5)
+    assert (other.knn.task.name, other.knn.clips) == ("fsdd", 9)
+    path.write_text(configs.to_yaml(kept))
+    assert recipes.read(path, []) == kept
+
+
+def test_a_plugin_named_alone_inside_a_section_still_takes_fields(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("knn: {task: shards}\ntraining:\n")
+
+    recipe = recipes.read(path, ["--knn.task.seed", "4", "--training.steps", "5"])
+
+    assert recipe.knn.task.config.seed == 4
+    assert recipe.training.steps == 5
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (["--knn.task", "shard"], r"did you mean 'shards'\?"),
+        (["--knn.task", "shards", "fsdd"], r"--knn\.task takes one name"),
+        (["--knn.task.sede", "1"], r"did you mean knn\.task\.seed\?"),
         (["--training.step", "3"], r"there is no --training\.step; did you mean training\.steps\?"),
         (["--training.steps", "many"], r"training\.steps is 'many'.*valid integer"),
         (["--training.steps", "true"], r"training\.steps is True.*valid integer"),
@@ -99,6 +126,7 @@ def test_a_wrong_flag_is_told_with_its_cure(flags: list[str], said: str):
         ("trainin: {steps: 3}", r"there is no key trainin; did you mean training\?"),
         ("training: {stepss: 3}", r"there is no key training\.stepss; did you mean steps\?"),
         ("training: 3", r"training is 3; it must be a mapping"),
+        ("knn: {task: 3}", r"task is 3; it must be a mapping with a name"),
         ("objective: {mask_share: 0.5}", r"must be a mapping with a name"),
         ("augments: [{name: mixup}, {name: mixup}]", r"names 'mixup' twice"),
         ("[1, 2]", r"holds a list; a recipe is a mapping"),

@@ -82,6 +82,27 @@ def embed_examples(
     return np.stack([rows[index] for index in range(len(examples))])
 
 
+def decode_examples(
+    examples: Sequence[Example], sample_rate: int, *, workers: int = 2
+) -> list[np.ndarray]:
+    """The waveforms of the examples, to be embedded more than once; all of them in memory.
+
+    Raises:
+        DecodeError: a clip cannot be read.
+    """
+    decoding = _decoding([example.waveform for example in examples], sample_rate, workers)
+    return [future.result() for _, future in decoding]
+
+
+def embed_waveforms(
+    encoder: nn.Module, waveforms: Sequence[np.ndarray], *, batch_seconds: float = 64.0
+) -> Float[np.ndarray, "clips dim"]:
+    """Embed what :func:`decode_examples` gave at the encoder's rate, as ``embed_examples`` does."""
+    sources = [lambda _, waveform=waveform: waveform for waveform in waveforms]
+    rows, _ = _embed(encoder, sources, batch_seconds, 1, None)
+    return np.stack([rows[index] for index in range(len(waveforms))])
+
+
 def embed_files(
     encoder: nn.Module,
     paths: Sequence[str | Path],

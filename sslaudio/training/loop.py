@@ -30,6 +30,7 @@ from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import Objective, View, compares
 from sslaudio.training.cache import Cached, Part, is_cached
 from sslaudio.training.checkpoint import load_step, save_step
+from sslaudio.training.monitor import Monitor
 from sslaudio.training.optim import adamw, rate_share
 from sslaudio.training.report import Report, say
 
@@ -85,7 +86,11 @@ class Config:
 
 
 Watcher = Callable[[int, nn.Module, Report], None]
-"""Called after each step with the step, the objective and the report; for probes and the like."""
+"""Called with the step, the objective and the report; for probes and the like.
+
+On every process, after each step, and at step 0 before the first of a run that starts anew. It
+leaves the objective, its mode and torch's generators as they were.
+"""
 
 
 @dataclass
@@ -117,6 +122,8 @@ class Loop:
     save_model: Callable[[], None]
     """Writes the run's ``model.safetensors``."""
     watchers: Sequence[Watcher] = ()
+    monitor: Monitor = field(default_factory=Monitor)
+    """Looks for a collapse at every line of metrics."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """Shown beside the curves: the recipe, the environment."""
 
@@ -144,6 +151,8 @@ class Loop:
         self.report = Report(self.run, config.steps, start, accelerator.is_main_process)
         for name, text in self.texts.items():
             self.report.text(name, text)
+        if start == 0:
+            self._watch(0)
         batches = self.stream.batches(position)
         window, self.started, self.taken = Window(), time.perf_counter(), 0
         try:
@@ -158,14 +167,18 @@ class Loop:
                 if keeps or step % config.log_every == 0:
                     self._tell(step, window)
                     window = Window()
-                for watcher in self.watchers:
-                    watcher(step, self.objective, self.report)
+                self._watch(step)
                 if keeps:
                     self.save(step, position + (step - start) * self.stream.config.batch)
             if start >= config.steps:  # nothing to do but to leave a whole run
                 self.save(start, position)
+            self.report.draw()
         finally:
             self.report.close()
+
+    def _watch(self, step: int) -> None:
+        for watcher in self.watchers:
+            watcher(step, self.objective, self.report)
 
     def _resume(self, resumed: Path, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
         """Take up a checkpoint; gives its step and position."""
@@ -307,6 +320,8 @@ class Loop:
             "speed/clips_a_second": speed,
             "speed/waiting_share": waiting,
         }
+        if self.accelerator.is_main_process:
+            scalars |= self.monitor(step, self.objective)
         self.report.log(step, scalars)
         each = (time.perf_counter() - self.started) / max(1, self.taken)
         self.report.show(

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: ``metrics.jsonl``, TensorBoard, and one line or bar.
+"""What a run tells while it goes: ``metrics.jsonl``, TensorBoard, a picture, one line or bar.
 
 Scalars are named ``room/quantity``. Only the main process reports; the others hold a
 :class:`Report` that says nothing.
@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from sslaudio.training.checkpoint import replacing
 
 LOG = logging.getLogger("sslaudio")
 
@@ -37,9 +39,14 @@ def speak() -> None:
     LOG.handlers.clear()
     LOG.propagate = False
     LOG.setLevel(logging.INFO if is_first_process() else logging.CRITICAL)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    LOG.addHandler(handler)
+    LOG.addHandler(_Lines())
+
+
+class _Lines(logging.Handler):
+    """Writes to standard error as it is at the time: a bar that runs puts lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(record.getMessage() + "\n")
 
 
 class Report:
@@ -54,9 +61,9 @@ class Report:
         run.mkdir(parents=True, exist_ok=True)
         self.console = Console(stderr=True)
         self.path = run / "metrics.jsonl"
-        _forget_after(self.path, start)
+        _forget_after(self.path, start if start else -1)  # step 0 is taken again as well
         self.file = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(run, purge_step=start + 1)
+        self.board = SummaryWriter(run, purge_step=start + 1 if start else 0)
         self.progress = Progress(
             TextColumn(unit + " {task.completed}/{task.total}"),
             BarColumn(),
@@ -99,12 +106,61 @@ class Report:
         if self.aloud:
             self.board.add_text(name, "\n".join("    " + line for line in text.splitlines()), 0)
 
+    def history(self) -> dict[str, list[tuple[int, float]]]:
+        """Steps and values of every scalar written so far, before a resume too."""
+        return history(self.path) if self.aloud else {}
+
+    def draw(self) -> None:
+        """Write the run's ``curve.png``: loss and probe over steps."""
+        if self.aloud:
+            draw(self.history(), self.path.with_name("curve.png"))
+
     def close(self) -> None:
         """Flush everything."""
         if self.aloud:
             self.progress.stop()
             self.file.close()
             self.board.close()
+
+
+def history(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values of every scalar in a ``metrics.jsonl``."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        scalars = json.loads(line)
+        step = scalars.pop("step")
+        for name, value in scalars.items():
+            found.setdefault(name, []).append((step, value))
+    return found
+
+
+def draw(scalars: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:
+    """Draw the loss, and beside it on a second axis the probe and its chance, into a PNG.
+
+    Args:
+        scalars: as :func:`history` gives them; what is not there is not drawn.
+        path: the picture.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    left = figure.add_subplot(xlabel="step", ylabel="loss")
+    drawn = []
+    if "objective/loss" in scalars:
+        steps, values = zip(*scalars["objective/loss"], strict=True)
+        drawn += left.plot(steps, values, color="tab:blue", label="loss")
+    if "probe/knn" in scalars:
+        right = left.twinx()
+        right.set_ylabel("accuracy of kNN on validation clips, %")
+        for name, style, label in (("knn", "o-", "kNN"), ("chance", ":", "chance")):
+            steps, values = zip(*scalars[f"probe/{name}"], strict=True)
+            shares = [100 * value for value in values]
+            drawn += right.plot(steps, shares, style, color="tab:orange", label=label)
+        right.set_ylim(bottom=0)
+    if drawn:
+        figure.legend(handles=drawn, loc="outside upper center", ncols=len(drawn))
+        with replacing(path) as draft:
+            figure.savefig(draft, format="png")
 
 
 def coloured(stack: Float[Tensor, "n bins frames"]) -> Any:

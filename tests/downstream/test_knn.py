@@ -1,0 +1,61 @@
+"""Nearest neighbours vote: known by hand, and as scikit-learn has it."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from sslaudio.downstream.knn import TEMPERATURE, classify
+from sslaudio.downstream.probe import Part
+
+
+def blobs(clips: int, seed: int, noise: float = 2.0) -> Part:
+    generator = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(5, 12))
+    targets = np.arange(clips) % 5
+    embeddings = 7 + centres[targets] + noise * generator.normal(size=(clips, 12))
+    return Part(embeddings.astype(np.float32), targets)
+
+
+@pytest.mark.parametrize("neighbours", [1, 20, 150])
+def test_it_is_sklearns_weighted_vote_on_standardised_features(neighbours: int):
+    train, asked = blobs(150, 0), blobs(1_100, 1).embeddings  # more than go at once
+    scaler = StandardScaler().fit(train.embeddings.astype(np.float64))
+    peer = KNeighborsClassifier(
+        neighbours,
+        metric="cosine",
+        algorithm="brute",
+        weights=lambda distance: np.exp((1 - distance) / TEMPERATURE),
+    ).fit(scaler.transform(train.embeddings), train.targets)
+
+    predictions = classify(train, asked, 5, neighbours)
+
+    assert (predictions == peer.predict(scaler.transform(asked))).all()
+    assert 0.3 < np.mean(predictions == np.arange(1_100) % 5) < 1
+
+
+def test_a_near_clip_outvotes_two_far_ones_when_it_is_cold():
+    # Mean 0 and deviation 1 in both columns: standardised already.
+    root = math.sqrt(2)
+    train = Part(
+        np.array([[root, 0], [0, root], [0, -root], [-root, 0]], np.float32), np.array([0, 1, 1, 2])
+    )
+    asked = np.array([[1.0, 0.1]], np.float32)
+
+    # By hand: cosines 0.995, 0.0995 and -0.0995. Cold, the nearest wins; hot, two beat one.
+    assert classify(train, asked, 3, neighbours=3, temperature=0.07).tolist() == [0]
+    assert classify(train, asked, 3, neighbours=3, temperature=100.0).tolist() == [1]
+
+
+def test_a_shared_mean_a_constant_and_a_loud_feature_do_not_drown_the_rest():
+    generator = np.random.default_rng(0)
+    targets = np.arange(100) % 2
+    telling = np.where(targets, 1.0, -1.0)[:, None] + 0.1 * generator.normal(size=(100, 4))
+    loud = 1_000 * generator.normal(size=(100, 1))
+    embeddings = np.hstack([telling + 50, loud, np.full((100, 1), 3.0)]).astype(np.float32)
+
+    predictions = classify(Part(embeddings[:60], targets[:60]), embeddings[60:], 2, neighbours=5)
+
+    assert (predictions == targets[60:]).all()
