@@ -12,16 +12,12 @@ buffers, which the checkpoint holds, and changes them in ``after_step()`` alone,
 calls after each optimiser step: equal on all ranks, whatever the parts of the batch.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-CACHED = 1 << 20
-"""Values of a picture's batch that a CPU works through at once: what its cache holds, 4 MB."""
 
 
 @dataclass
@@ -70,25 +66,3 @@ def sounding(frames: Int[Tensor, " clips"], width: int) -> Bool[Tensor, "clips 1
     """Where the columns of a picture ``width`` frames wide are sound."""
     columns = torch.arange(width, device=frames.device)
     return (columns < frames[:, None])[:, None]
-
-
-def in_parts(
-    change: Callable[..., Float[Tensor, "part bins frames"]],
-    pictures: Float[Tensor, "clips bins frames"],
-    *rows: Tensor,
-) -> Float[Tensor, "clips bins frames"]:
-    """``change(pictures, *rows)``, on a CPU some clips at a time, so that they stay in its cache.
-
-    Args:
-        change: gives pictures of the same shape, each from its own clip's rows alone.
-        pictures: batch of any length.
-        rows: what else ``change`` is given, a row a clip.
-    """
-    clips = max(1, CACHED // max(1, pictures[:1].numel()))
-    if pictures.device.type != "cpu" or len(pictures) <= clips:
-        return change(pictures, *rows)
-    changed = torch.empty_like(pictures)
-    for start in range(0, len(pictures), clips):
-        part = slice(start, start + clips)
-        changed[part] = change(pictures[part], *(row[part] for row in rows))
-    return changed

@@ -23,9 +23,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.gain <= 0:
-            raise ValueError(
-                f"augments.fader.gain is {self.gain:g}; it is above 0 (the paper: 1)"
-            )
+            raise ValueError(f"augments.fader.gain is {self.gain:g}; it is above 0 (the paper: 1)")
 
 
 def build(config: Config) -> Augment:

@@ -1,8 +1,9 @@
 """Log-mixup-exp: a little of another clip is added to each, in the energy of the unit picture.
 
 Source: Niizumi et al. 2021 (BYOL-A, arXiv:2103.06695), section 3.1: log((1 - a) exp(x) + a exp(z))
-on log-mels standardised to deviation 1, where 1 % of the views come out nearer to the partner; in
-true energies (:mod:`sslaudio.augments.energy_mixup`) a quarter do.
+on log-mels standardised to deviation 1. Of 400 clips of spoken digits 1 % come out nearer to the
+partner, of 400 of Speech Commands 7 %, of 310 of ESC-10 12 %; mixed in true energies
+(:mod:`sslaudio.augments.energy_mixup`) 24, 32 and 43 %.
 Theirs draws z from a bank of the last 2048 clips. ``partner: bank`` does so too, but the bank is
 one for all processes, is part of the checkpoint, takes each clip once a step rather than once a
 view, and never gives a clip its own recording: until it holds another, clips stay as they are.
@@ -36,11 +37,6 @@ class Config:
         if not 0 < self.share < 1:
             raise ValueError(
                 f"augments.mixup.share is {self.share:g}; it lies between 0 and 1 (the paper: 0.4)"
-            )
-        if self.partner not in ("batch", "bank"):
-            raise ValueError(
-                f"augments.mixup.partner is {self.partner!r}; it is batch (the neighbour) or bank "
-                f"(past clips)"
             )
         if self.bank_clips < 1:
             raise ValueError(

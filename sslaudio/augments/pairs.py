@@ -5,13 +5,14 @@ clips. Either way the mixing is :func:`mixed`: log((1 - a) exp(s x) + a exp(s z)
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sslaudio import ranks
-from sslaudio.augments.base import Draws, in_parts, sounding
+from sslaudio.augments.base import Draws, sounding
 
 UNKNOWN = 0
 """Recording number of a clip that is of no recording; it is like no other."""
@@ -24,7 +25,7 @@ def neighbours(draws: Draws, name: str) -> Int[Tensor, " clips"]:
     odd last clip takes the first, and a clip alone is its own partner.
 
     Raises:
-        ValueError: the batch is cut into parts of an odd number of clips; ``name`` is the augment's.
+        ValueError: the batch is cut into parts of odd size; ``name`` is the augment's.
     """
     if draws.batch > draws.clips and draws.clips % 2:
         raise ValueError(
@@ -57,20 +58,13 @@ def mixed(
     one logarithm; the power is of 2, which torch works out four times as fast on a CPU.
     """
 
-    def mix(
-        pictures: Float[Tensor, "clips bins frames"],
-        partner: Int[Tensor, " clips"],
-        share: Float[Tensor, "clips 1 frames"],
-    ) -> Float[Tensor, "clips bins frames"]:
-        gap = others[partner].to(pictures.dtype).sub_(pictures)
-        # 2^126 is the largest power that float32 holds; nothing standardised comes near.
-        ratio = gap.mul_(scale / math.log(2)).clamp_(max=126.0).exp2_()
-        change = ratio.mul_(share).add_(1 - share).log_()
-        if scale != 1:
-            change.div_(scale)
-        return change.add_(pictures)
-
-    return in_parts(mix, pictures, partner, share)
+    gap = others[partner].to(pictures.dtype).sub_(pictures)
+    # 2^126 is within what float32 holds; nothing standardised comes near.
+    ratio = gap.mul_(scale / math.log(2)).clamp_(max=126.0).exp2_()
+    change = ratio.mul_(share).add_(1 - share).log_()
+    if scale != 1:
+        change.div_(scale)
+    return change.add_(pictures)
 
 
 class Bank(nn.Module):
@@ -138,8 +132,7 @@ class Bank(nn.Module):
         """The pictures, cut or widened with zeros to ``width``; an empty bank's are all zeros."""
         if self.pictures.shape[1] == 0:
             return self.pictures.new_zeros(1, 1, 1).expand(len(self.frames), bins, width)
-        missing = width - self.pictures.shape[2]
-        return nn.functional.pad(self.pictures, (0, missing)) if missing else self.pictures
+        return _padded(self.pictures, width)
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -153,27 +146,33 @@ class Bank(nn.Module):
             widths = torch.tensor([width], device=self.frames.device)
             width = int(ranks.gathered(widths).max())
         self._widen(parts[0][0].shape[1], width)
-        width = self.pictures.shape[2]
-        padded = [nn.functional.pad(pictures, (0, width - pictures.shape[2])) for pictures, _, _ in parts]
-        entries = [_whole(padded), _whole([part[1] for part in parts]), _whole([part[2] for part in parts])]
-        size, clips = len(self.frames), len(entries[1])
+        pictures, frames, recordings = zip(*parts, strict=True)
+        padded = [_padded(picture, self.pictures.shape[2]) for picture in pictures]
+        size = len(self.frames)
+        clips = sum(map(len, frames)) * ranks.count()
         places = (self.place + torch.arange(clips, device=self.place.device)) % size
         buffers = (self.pictures, self.frames, self.recordings)
-        for buffer, rows in zip(buffers, entries, strict=True):
-            buffer[places[-size:]] = rows[-size:]
+        for buffer, rows in zip(buffers, (padded, frames, recordings), strict=True):
+            buffer.index_copy_(0, places[-size:], _whole(rows)[-size:])
         self.place.add_(clips).remainder_(size)
 
     def _widen(self, bins: int, width: int) -> None:
-        size, had, was = self.pictures.shape
-        if had == 0:
-            self.pictures = self.pictures.new_zeros(size, bins, width)
+        clips, known, was = self.pictures.shape
+        if known == 0:
+            self.pictures = self.pictures.new_zeros(clips, bins, width)
         elif width > was:
-            self.pictures = nn.functional.pad(self.pictures, (0, width - was))
+            self.pictures = _padded(self.pictures, width)
 
 
-def _whole(parts: list[Tensor]) -> Tensor:
+def _padded(pictures: Tensor, width: int) -> Tensor:
+    """Zeros behind the pictures to ``width``, or the columns up to there."""
+    missing = width - pictures.shape[2]
+    return nn.functional.pad(pictures, (0, missing)) if missing else pictures
+
+
+def _whole(parts: Sequence[Tensor]) -> Tensor:
     """The batch's rows from each rank's parts: a part's ranks one after the other."""
-    everyone = ranks.gathered(torch.cat(parts))
+    everyone = ranks.gathered(torch.cat(tuple(parts)))
     grid = everyone.unflatten(0, (ranks.count(), len(parts), -1))
     return grid.transpose(0, 1).flatten(0, 2)
 

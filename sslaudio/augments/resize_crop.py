@@ -5,8 +5,8 @@ lies in the middle of a canvas of zeros (the mean) that is longer than the clip;
 height, width and place is cut from the canvas and brought to the clip's size by bicubic
 interpolation with aligned corners. Theirs, clip by clip; here the batch at once, and the canvas is
 never made: a box's two axes are resampled one after the other, each value a weighted sum of four,
-where what lies outside the clip has weight 0. The longer clips' canvas follows their own length,
-not the padded width.
+where what lies outside the clip has weight 0. The canvas follows the clip's own length, not the
+padded width.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sslaudio.augments.base import Augment, Draws, in_parts
+from sslaudio.augments.base import Augment, Draws
 
 SHARPNESS = -0.75
 """Of the cubic kernel; torch's F.interpolate has this one."""
@@ -108,16 +108,8 @@ def cropped(
 ) -> Float[Tensor, "clips bins frames"]:
     """Each clip's box at the clip's size; ``rows`` and ``columns`` say where it lies."""
     _, bins, width = pictures.shape
-    row, row_weight = taps(torch.full_like(frames, bins), rows, bins)
-    column, column_weight = taps(frames, columns, width)
-
-    def crop(
-        pictures: Float[Tensor, "clips bins frames"], *taps: Tensor
-    ) -> Float[Tensor, "clips bins frames"]:
-        upright = weighted(pictures.transpose(1, 2), taps[2], taps[3])
-        return weighted(upright.transpose(1, 2), taps[0], taps[1])
-
-    return in_parts(crop, pictures, row, row_weight, column, column_weight)
+    upright = weighted(pictures.transpose(1, 2), *taps(frames, columns, width))
+    return weighted(upright.transpose(1, 2), *taps(torch.full_like(frames, bins), rows, bins))
 
 
 def taps(
