@@ -6,9 +6,10 @@ Out: scores of the epoch that validated best, and the encoder and head in that s
 """
 
 import copy
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -193,7 +194,15 @@ def _step(
 ) -> float:
     pictures, frames = _pictures(classifier.encoder, examples)
     generator = torch.Generator().manual_seed(seeds[0] * 1_000_003 + seeds[1])
-    draws = Draws(generator, 0, len(examples), len(examples), pictures.device)
+    keys = torch.tensor([1 + zlib.crc32(example.key.encode()) for example in examples])
+    draws = Draws(
+        generator,
+        start=0,
+        clips=len(examples),
+        batch=len(examples),
+        device=pictures.device,
+        recordings=keys.to(pictures.device),
+    )
     for augment in augments:
         pictures = augment(pictures, frames, draws)
     targets = torch.tensor([example.target for example in examples], device=pictures.device)
@@ -211,6 +220,9 @@ def _step(
     loss.backward()
     nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
     optimiser.step()
+    for augment in augments:
+        if isinstance(augment, nn.Module):  # one that remembers
+            cast(Any, augment).after_step()
     return loss.item()
 
 

@@ -11,17 +11,17 @@ import torch
 def fault_count():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
-    torch.ones(2_000_000)
+    torch.ones({values})
 before = fault_count()
 for _ in range(20):
-    torch.ones(2_000_000)
+    torch.ones({values})
 print(fault_count() - before)
 """
 
 
-def faults(before: str) -> int:
-    """Page faults of making and dropping 8 MB twenty times, 2,000 pages each."""
-    program = FAULTS.format(before=before)
+def faults(before: str, values: int) -> int:
+    """Page faults of making and dropping float32 ``values`` twenty times, a thousand a page."""
+    program = FAULTS.format(before=before, values=values)
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
@@ -29,7 +29,10 @@ def faults(before: str) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
-def test_freed_memory_is_used_again():
-    kept = faults("from sslaudio.training.memory import reuse_freed_memory; reuse_freed_memory()")
+@pytest.mark.parametrize("values", [2_000_000, 20_000_000])
+def test_freed_memory_is_used_again(values):
+    before = "from sslaudio.training.memory import reuse_freed_memory; reuse_freed_memory()"
+
+    kept = faults(before, values)
 
     assert kept < 100

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 FLAGS = (
     "--data.batch 8 --data.clip_seconds 0.5 --training.log_every 1 --training.checkpoint_every 3 "
     "--training.warmup_steps 2 --training.pictures_every 0 --backbone.drop_path 0.2 "
-    "--augments spec_mask"
+    "--augments mixup --augments.mixup.partner bank --augments.mixup.bank_clips 20"
 ).split()
 
 
