@@ -59,6 +59,11 @@ def spread(embeddings: Float[Tensor, "clips dim"]) -> Float[Tensor, ""]:
     return unit.std(dim=0, unbiased=False).mean() * unit.shape[1] ** 0.5
 
 
+def touched(*weights: Tensor | None) -> Float[Tensor, ""] | float:
+    """Zero that gives weights which a loss leaves aside a gradient of zeros: DDP waits for all."""
+    return sum((0.0 * weight.float().sum() for weight in weights if weight is not None), 0.0)
+
+
 def masked_mean(
     values: Float[Tensor, "clips items"], counted: Bool[Tensor, "clips items"]
 ) -> Float[Tensor, " clips"]:

@@ -9,7 +9,8 @@ from sslaudio.backbones import ast, mast
 from sslaudio.backbones.base import Grid
 from sslaudio.objectives import masked_patch
 from sslaudio.objectives.base import View, spread
-from sslaudio.objectives.masks import hide
+from sslaudio.objectives.losses import centre, contrast
+from sslaudio.objectives.masks import Area, hide
 
 
 def draws(clips: int, seed: int = 0) -> Draws:
@@ -77,11 +78,11 @@ def test_an_oracle_finds_every_patch_and_a_wrong_axis_would_not():
     targets = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(2))
     asked = torch.ones(2, 5, dtype=torch.bool)
 
-    loss, found = masked_patch.contrast(targets, targets, asked, 0.05)
+    loss, found = contrast(targets, targets, asked, 0.05)
     # All predictions alike: over candidates they tell nothing apart, so the surprise is log 5 on
     # average or more; over predictions (the published code's axis) each would be exactly log 5.
     same = targets[:, :1].expand(-1, 5, -1)
-    blind, _ = masked_patch.contrast(same, targets, asked, 0.05)
+    blind, _ = contrast(same, targets, asked, 0.05)
 
     assert found.tolist() == [5, 5] and loss.max() < 0.01
     assert (blind > np.log(5)).all()
@@ -151,53 +152,11 @@ def test_it_learns_to_find_patches_that_follow_from_their_place():
     assert parts["accuracy"] > 0.3
 
 
-@pytest.mark.parametrize(
-    ("shape", "span"), [("uniform", 1), ("columns", 1), ("columns", 3), ("clusters", 3)]
-)
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
-def test_masks_hide_their_share_evenly_over_the_grid(shape: str, span: int, share: float):
-    grid, clips = Grid(8, 12), 4_000
-    sound = torch.ones(clips, 96, dtype=torch.bool)
-
-    hidden = hide(shape, span, share, sound, grid, draws(clips))
-
-    assert (hidden.sum(1) == round(96 * share)).all()
-    laid = hidden.view(clips, 8, 12).float()
-    # Within 2 points of the target in every row and column.
-    assert (laid.mean((0, 2)) - round(96 * share) / 96).abs().max() < 0.02
-    assert (laid.mean((0, 1)) - round(96 * share) / 96).abs().max() < 0.02
-
-
-def test_columns_are_hidden_whole_and_runs_in_a_row():
-    grid, sound = Grid(4, 20), torch.ones(500, 80, dtype=torch.bool)
-
-    single = hide("columns", 1, 0.5, sound, grid, draws(500)).view(500, 4, 20)
-    runs = hide("columns", 4, 0.5, sound, grid, draws(500)).view(500, 4, 20)
-
-    assert (single.all(1) == single.any(1)).all()
-    # Borders between hidden and seen: 10 of 20 at random make 10 on average, runs of 4 far fewer.
-    borders = [(m[:, 0, 1:] != m[:, 0, :-1]).sum(1).float().mean() for m in (single, runs)]
-    assert borders[0] == pytest.approx(10, abs=0.5)
-    assert borders[1] < 6.5
-
-
-def test_masks_keep_to_the_clips_own_patches_at_any_length():
-    grid = Grid(8, 6)
-    columns = torch.tensor([6, 3, 1])
-    sound = torch.arange(6).repeat(8) < columns[:, None]
-    for share in (0.01, 0.5, 0.99):
-        hidden = hide("uniform", 1, share, sound, grid, draws(3))
-
-        assert not (hidden & ~sound).any()
-        assert (hidden.sum(1) >= 1).all()
-        assert (hidden.sum(1) < sound.sum(1)).all()
-
-
 def test_centred_candidates_are_free_of_what_the_clip_shares():
     targets = torch.tensor([[[1.0, 5.0], [3.0, 5.0], [100.0, 100.0]]])
     asked = torch.tensor([[True, True, False]])
 
-    centred = masked_patch.centre(targets, asked)
+    centred = centre(targets, asked)
 
     # By hand: the mean of the two that are asked is (2, 5).
     assert centred[0, :2].tolist() == [[-1, 0], [1, 0]]
