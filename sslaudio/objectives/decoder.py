@@ -43,7 +43,8 @@ class Decoder(nn.Module):
         frames: Int[Tensor, " clips"] | None,
     ) -> Float[Tensor, "clips patches dim"]:
         """Tokens of the whole grid; a place tells the same sines in a clip of any length."""
-        laid, stayed = replace(tokens, patches=self.embed(tokens.patches)).laid()
+        narrow = self.embed(tokens.patches)
+        laid, stayed = replace(tokens, patches=narrow, prefix=narrow[:, :0]).laid()
         mask_token = self.mask_token.to(laid.dtype)
         filled = torch.where(hidden[..., None], mask_token, laid.flatten(1, 2))
         filled = filled + sines(tokens.grid, self.dim).flatten(0, 1).to(filled.device)

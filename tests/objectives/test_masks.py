@@ -30,7 +30,7 @@ def test_each_shape_hides_its_share_evenly_over_rows_and_columns(shape, rows_col
     rows, columns = rows_columns
     if shape == "rows" and rows == 1:
         pytest.skip("a picture of one row has no rows to hide")
-    clips = 4_000 if rows * columns > 30 else 8_000
+    clips = 4_000 if rows > 1 else 16_000  # of one row, a column is a single patch
 
     hidden = hide(shape, SPANS[shape], share, area(rows, columns, clips=clips), draws(clips))
 
@@ -116,16 +116,14 @@ def test_clusters_are_squares_and_inverse_blocks_are_what_squares_leave():
 
 
 def test_a_cluster_is_3_to_5_patches_square_each_as_often():
-    # So few patches are hidden that they are one square, or the first columns of one.
-    hidden = hide("clusters", None, 25 / 1024, area(32, 32, clips=6_000), draws(6_000))
+    # So few patches are hidden that they are one square of 5 by 5, or more of smaller ones.
+    hidden = hide("clusters", None, 25 / 1024, area(32, 32, clips=3_000), draws(3_000))
     laid = hidden.view(-1, 32, 32)
 
-    high = laid.any(2).sum(1)  # of 25 patches: five times 5, or squares of 9 or 16 and more
+    held = [squares(laid, side).flatten(1).any(1).float().mean() for side in (3, 4, 5, 6)]
 
-    one = [squares(laid, side).flatten(1).any(1) for side in (3, 4, 5)]
-    assert one[0].float().mean() > 0.99
-    assert one[2].float().mean() == pytest.approx(1 / 3, abs=0.03)
-    assert high.min() == 5
+    assert held[0] > 0.99
+    assert held[1:] == pytest.approx([2 / 3, 1 / 3, 0.0], abs=0.05)
 
 
 ROWS = {  # SSAST's own code on 8 by 64 patches, low mel rows first
@@ -164,16 +162,16 @@ def published(patches: int, wanted: int, columns: int, generator: torch.Generato
 def test_legacy_masks_are_the_published_loops_in_every_patch(rows, columns, wanted):
     patches, generator = rows * columns, torch.Generator().manual_seed(5)
     expected = torch.zeros(patches)
-    for _ in range(3_000):
-        expected[published(patches, wanted, columns, generator)] += 1 / 3_000
+    for _ in range(8_000):
+        expected[published(patches, wanted, columns, generator)] += 1 / 8_000
     # Beside a longer clip, whose grid is another.
-    both = area(rows, columns, columns + 5, clips=3_000)
+    both = area(rows, columns, columns + 5, clips=8_000)
 
-    hidden = hide_as_ssast(wanted / patches, both, draws(6_000))[::2]
+    hidden = hide_as_ssast(wanted / patches, both, draws(16_000))[::2]
 
     ours = hidden.view(-1, rows, columns + 5)[:, :, :columns].flatten(1).float()
-    assert ours.mean(0).sub(expected).abs().max() < 0.05
-    assert ours.mean(0).sub(expected).abs().mean() < 0.012
+    # The same masks over 30,000 clips differ by 0.01 at most; so few leave 0.03 to chance.
+    assert ours.mean(0).sub(expected).abs().max() < 0.04
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 6, 32])
