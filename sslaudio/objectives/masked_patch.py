@@ -124,7 +124,7 @@ class Config:
                         f"code does, which knows no such thing; leave objective.{key} out, or set "
                         f"objective.variant to paper"
                     )
-        elif self.mask_span is not None and self.settings.mask_shape == "uniform":
+        elif (self.mask_span or 1) > 1 and self.settings.mask_shape == "uniform":
             raise ValueError(
                 f"objective.mask_span is {self.mask_span}, but patches are hidden one by one; "
                 f"leave it out, or set objective.mask_shape to columns, rows, clusters or "
