@@ -1,12 +1,12 @@
 """Hidden patches that leave the encoder beside hidden patches that are replaced, in one run.
 
-    python benchmarks/masked.py [--size micro small …] [--share 0.75] [--bf16] [--repeats N] [--json FILE]
+    python benchmarks/masked.py [--size micro …] [--share S] [--bf16] [--repeats N] [--json FILE]
 
-A training step of masked patch modelling (forward, backward, AdamW) on 10 s of sound, ``hide: drop``
-against ``hide: replace``, which SSAST does, all else alike: AST by patches, and MAST micro by
-columns. The two alternate; a row has their medians of processor time, and ``ratio`` is the median
-of the pairs' ratios, with its quartiles beside it: above 1, dropping is faster. Sound is noise, as
-speed does not depend on it. How many threads: OMP_NUM_THREADS.
+A training step of masked patch modelling (forward, backward, AdamW) on 10 s of sound, ``hide:
+drop`` against ``hide: replace``, which SSAST does, all else alike: AST by patches, and MAST micro
+by columns. The two alternate; a row has their medians of processor time, and ``ratio`` is the
+median of the pairs' ratios, with its quartiles beside it: above 1, dropping is faster. Sound is
+noise, as speed does not depend on it. How many threads: OMP_NUM_THREADS.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -86,12 +86,12 @@ class Bench:
 
 def ast_of(size: Size) -> Backbone:
     """AST by patches of 16 by 16."""
-    return ast.build(ast.Config(size=size), BINS, FRAMES)
+    return cast(Backbone, ast.build(ast.Config(size=size), BINS, FRAMES))
 
 
 def mast_micro() -> Backbone:
     """MAST whose tokens stand for 16 by 16."""
-    return mast.build(mast.Config(last_stride=1), BINS, FRAMES)
+    return cast(Backbone, mast.build(mast.Config(last_stride=1), BINS, FRAMES))
 
 
 def main() -> int:

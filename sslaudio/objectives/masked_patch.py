@@ -22,6 +22,12 @@ from sslaudio.objectives.heads import Activation
 from sslaudio.objectives.masked_model import MaskedPatch, Settings, Similarity, Targets
 from sslaudio.objectives.masks import Shape
 
+LEGACY_FIXES = (
+    *("mask_shape", "mask_span", "hide", "patch", "centred", "drop_share"),
+    *("similarity", "temperature", "targets", "flat_std"),
+)
+"""Settings that ``variant: legacy`` leaves no choice of."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -114,40 +120,47 @@ class Config:
     def _check_meaning(self) -> None:
         """Refuse what another setting makes meaningless."""
         if self.variant == "legacy":
-            own = {"similarity": "raw", "targets": "dataset"}
-            fixed = ("mask_shape", "mask_span", "hide", "patch", "centred", "drop_share")
-            for key in (*fixed, "similarity", "targets", "temperature", "flat_std"):
-                value = getattr(self, key)
-                if value not in (type(self).__dataclass_fields__[key].default, own.get(key)):
-                    raise ValueError(
-                        f"objective.{key} is {value}, but objective.variant legacy is what SSAST's "
-                        f"code does, which knows no such thing; leave objective.{key} out, or set "
-                        f"objective.variant to paper"
-                    )
+            self._check_legacy()
         elif (self.mask_span or 1) > 1 and self.settings.mask_shape == "uniform":
             raise ValueError(
                 f"objective.mask_span is {self.mask_span}, but patches are hidden one by one; "
-                f"leave it out, or set objective.mask_shape to columns, rows, clusters or "
+                f"set it to none, or set objective.mask_shape to columns, rows, clusters or "
                 f"inverse_blocks"
             )
         if self.temperature is not None and self.similarity == "raw":
             raise ValueError(
-                f"objective.temperature is {self.temperature:g}, but raw products have none; leave "
-                f"it out, or set objective.similarity to cosine"
+                f"objective.temperature is {self.temperature:g}, but raw products have none; "
+                f"set it to none, or objective.similarity to cosine"
             )
         for key in ("decoder_dim", "decoder_depth"):
             if self.hide == "replace" and getattr(self, key) is not None:
                 raise ValueError(
                     f"objective.{key} is {getattr(self, key)}, but only what was dropped is filled "
-                    f"in by a decoder; leave it out, or set objective.hide to drop"
+                    f"in by a decoder; set it to none, or objective.hide to drop"
                 )
         for key in ("centred", "similarity", "temperature"):
             value = getattr(self, key)
             if value and not self.contrastive_weight:
                 raise ValueError(
                     f"objective.{key} is {value}, but objective.contrastive_weight is 0: there are "
-                    f"no candidates; leave {key} out or raise the weight"
+                    f"no candidates; leave objective.{key} out or raise the weight"
                 )
+
+    def _check_legacy(self) -> None:
+        """Refuse what SSAST's code does not know."""
+        own = {"similarity": "raw", "targets": "dataset"}
+        said, cures = [], []
+        for key in LEGACY_FIXES:
+            value, default = getattr(self, key), type(self).__dataclass_fields__[key].default
+            if value not in (default, own.get(key)):
+                said.append(f"objective.{key} is {value}")
+                cures.append(f"--objective.{key} {str(default).lower()}")
+        if said:
+            raise ValueError(
+                f"{', '.join(said)}, but objective.variant legacy does what SSAST's code does, "
+                f"which knows no such thing; add {' '.join(cures)}, or set objective.variant to "
+                f"paper"
+            )
 
     @property
     def settings(self) -> Settings:

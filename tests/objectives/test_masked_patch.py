@@ -213,12 +213,18 @@ def test_the_paper_has_one_pass_and_one_mask_the_code_two(monkeypatch, variant, 
 @pytest.mark.parametrize(
     ("settings", "cure"),
     [
-        ({"mask_span": 3}, "leave it out, or set objective.mask_shape"),
-        ({"similarity": "raw", "temperature": 0.1}, "set objective.similarity to cosine"),
-        ({"decoder_dim": 64}, "set objective.hide to drop"),
-        ({"decoder_depth": 2}, "set objective.hide to drop"),
+        ({"mask_span": 3}, "set it to none, or set objective.mask_shape"),
+        (
+            {"similarity": "raw", "temperature": 0.1},
+            "set it to none, or objective.similarity to cosine",
+        ),
+        ({"decoder_dim": 64}, "set it to none, or objective.hide to drop"),
+        ({"decoder_depth": 2}, "set it to none, or objective.hide to drop"),
         ({"hide": "drop", "decoder_dim": 100}, "a multiple of 32"),
-        ({"variant": "legacy", "mask_shape": "columns"}, "set objective.variant to paper"),
+        (
+            {"variant": "legacy", "mask_shape": "columns", "mask_span": 3, "centred": True},
+            "add --objective.mask_shape none --objective.mask_span none --objective.centred false",
+        ),
         ({"variant": "legacy", "similarity": "cosine"}, "set objective.variant to paper"),
         ({"variant": "legacy", "flat_std": 0.1}, "set objective.variant to paper"),
         ({"variant": "legacy", "drop_share": 0.2}, "set objective.variant to paper"),
