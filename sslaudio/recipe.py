@@ -200,8 +200,11 @@ def load_classifier(run: Path) -> Classifier:
     return Classifier(encoder, head, classes).eval()
 
 
-HEADS_HANG_ON = ("head_dim", "activation")
-"""Settings of an objective that its heads' weights hang on."""
+HEADS_HANG_ON = (
+    *("head_dim", "activation", "targets", "patch"),
+    *("hide", "decoder_dim", "decoder_depth"),
+)
+"""Settings of an objective, as they are in force, that its heads' weights hang on."""
 
 
 def fill_heads(objective: nn.Module, chosen: Plugin, run: Path) -> str | None:
@@ -230,11 +233,12 @@ def fill_heads(objective: nn.Module, chosen: Plugin, run: Path) -> str | None:
     if trained.get("name", chosen.name) != chosen.name:
         return f"{run}: {names} are left out, they are of objective {trained['name']}"
     for key in HEADS_HANG_ON:
-        ours, theirs = getattr(chosen.config, key, None), trained.get(key)
+        ours, theirs = _in_force(chosen.config, key), _trained_with(trained, key)
         if theirs is not None and ours != theirs:
+            flag = " ".join(map(str, theirs)) if isinstance(theirs, tuple) else theirs
             return (
                 f"{run}: {names} are left out, objective.{key} is {ours} here and {theirs} there; "
-                f"add --objective.{key} {theirs} to take them"
+                f"add --objective.{key} {flag} to take them"
             )
     if {name: value.shape for name, value in here.items()} != {
         name: value.shape for name, value in there.items()
@@ -242,6 +246,18 @@ def fill_heads(objective: nn.Module, chosen: Plugin, run: Path) -> str | None:
         return f"{run}: {names} are left out, the heads of objective {chosen.name} differ"
     objective.load_state_dict({**state, **there})
     return f"{run}: {names} come along"
+
+
+def _trained_with(objective: Mapping[str, Any], key: str) -> Any:
+    """A setting that was in force for the objective of a ``config.json``."""
+    if "name" not in objective:
+        return None
+    return _in_force(configs.plugin("objectives", objective, "objective").config, key)
+
+
+def _in_force(config: Any, key: str) -> Any:
+    """A setting of an objective: from its ``settings``, where these say what is in force."""
+    return getattr(getattr(config, "settings", config), key, getattr(config, key, None))
 
 
 def fill_backbone(backbone: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

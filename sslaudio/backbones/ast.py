@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from sslaudio.backbones.base import Grid, Kept, Tokens, at, lengths, sounding, to_mask
+from sslaudio.backbones.base import Grid, Hidden, Kept, Tokens, at, lengths, sounding, to_mask
 from sslaudio.backbones.blocks import Block, check_blocks, initialise, run
 from sslaudio.backbones.patches import Cutter, PatchEmbed
 from sslaudio.backbones.pooling import check
@@ -108,6 +108,7 @@ class Config:
 class AST(nn.Module):
     """Audio Spectrogram Transformer that respects lengths, hides and drops patches."""
 
+    hides_parts = False
     drop_shapes = ("patches", "columns", "rows", "both")
 
     def __init__(self, config: Config, bins: int, frames: int) -> None:
@@ -180,7 +181,7 @@ class AST(nn.Module):
         self,
         pictures: Float[Tensor, "clips bins frames"],
         frames: Int[Tensor, " clips"] | None = None,
-        hidden: Bool[Tensor, "clips patches"] | None = None,
+        hidden: Hidden | None = None,
         kept: Kept | None = None,
         depth: int | None = None,
     ) -> Tokens:
@@ -201,6 +202,7 @@ class AST(nn.Module):
             positions = at(positions.expand(len(patches), -1, -1), kept.index)
         patches = self.patch_embed(patches)
         if hidden is not None:
+            hidden = self._whole(hidden, grid)
             asked = hidden if kept is None else hidden.gather(1, kept.index)
             patches = torch.where(asked[..., None], self.mask_token.to(patches.dtype), patches)
         patches = patches + positions
@@ -216,6 +218,14 @@ class AST(nn.Module):
         count = self.prefix.shape[1]
         index = None if kept is None else kept.index
         return Tokens(tokens[:, count:], grid, sound, tokens[:, :count], index)
+
+    def _whole(self, hidden: Hidden, grid: Grid) -> Bool[Tensor, "clips patches"]:
+        if hidden.dim() == 3 and hidden.shape[1:] != tuple(grid):
+            raise ValueError(
+                f"hidden patches came as {hidden.shape[1]} by {hidden.shape[2]}, but the grid is "
+                f"{grid.rows} by {grid.columns}: AST hides whole patches of backbone.patch"
+            )
+        return hidden.flatten(1)
 
     def _attended(
         self, sound: Bool[Tensor, "clips patches"] | None

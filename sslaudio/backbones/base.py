@@ -7,7 +7,8 @@ positions are laid out for (a training clip's), not a limit. ``Config`` has ``po
 
 *Hidden* patches are replaced by something learned and keep their place; *dropped* ones leave, and
 the work with them. Which ones may leave, the backbone says (``drop_shapes``) and
-:mod:`sslaudio.backbones.drop` draws.
+:mod:`sslaudio.backbones.drop` draws. A backbone that hides on the picture can hide parts of what a
+token stands for (``hides_parts``).
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 
@@ -26,6 +27,10 @@ class Grid(NamedTuple):
     """Patches from the lowest mel band to the highest."""
     columns: int
     """Patches from the first frame to the last."""
+
+
+Hidden = Bool[Tensor, "clips patches"] | Bool[Tensor, "clips rows columns"]
+"""Which patches of the last grid are hidden; laid out, which of a grid that may be finer."""
 
 
 @dataclass
@@ -90,6 +95,8 @@ class Backbone(Protocol):
     first: tuple[float, float]
     """(bins, frames) from the picture's first value to the middle of what the first token sees
     before attention; the same after every block."""
+    hides_parts: bool
+    """Whether patches finer than ``patch`` can be hidden."""
     drop_shapes: tuple[str, ...]
     """Which of :data:`sslaudio.backbones.drop.SHAPES` may be dropped, the usual one first."""
 
@@ -133,7 +140,7 @@ class Backbone(Protocol):
         self,
         pictures: Float[Tensor, "clips bins frames"],
         frames: Int[Tensor, " clips"] | None = None,
-        hidden: Bool[Tensor, "clips patches"] | None = None,
+        hidden: Hidden | None = None,
         kept: Kept | None = None,
         depth: int | None = None,
     ) -> Tokens:
@@ -142,7 +149,9 @@ class Backbone(Protocol):
         Args:
             pictures: standardised log-mels, padded columns 0.
             frames: columns of each picture that are sound; unset: all, and no mask is made.
-            hidden: patches to replace by something learned before they are seen.
+            hidden: patches to replace by something learned before they are seen. Laid out as rows
+                and columns that are whole multiples of the grid's, they are finer patches: each
+                token's, cut evenly. A token of which parts are hidden sees the others.
             kept: the patches that stay; unset: all.
             depth: run so many blocks only and give their plain output; unset: all, and the last
                 norm.
@@ -151,8 +160,8 @@ class Backbone(Protocol):
 
 
 def at(
-    patches: Float[Tensor, "clips patches values"], index: Int[Tensor, "clips chosen"]
-) -> Float[Tensor, "clips chosen values"]:
+    patches: Shaped[Tensor, "clips patches values"], index: Int[Tensor, "clips chosen"]
+) -> Shaped[Tensor, "clips chosen values"]:
     """Each clip's patches at its own places."""
     return patches.gather(1, index[..., None].expand(-1, -1, patches.shape[2]))
 

@@ -1,6 +1,7 @@
 """Which patches leave before the backbone: patch-drop, drawn for each clip by itself.
 
-In:  a backbone, the clips' lengths, the share to drop and its shape, random numbers.
+In:  a backbone, the clips' lengths, the share to drop and its shape, random numbers; or a mask of
+what stays.
 Out: :class:`sslaudio.backbones.base.Kept`.
 
 Source: Ghosh et al. 2022 (SS-MAST, arXiv:2211.01515), section 2: a share of the patches of the
@@ -11,11 +12,11 @@ and breaks the grid that pooling needs.
 from math import sqrt
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sslaudio.augments.base import Draws
-from sslaudio.backbones.base import Backbone, Kept, sounding
+from sslaudio.backbones.base import Backbone, Grid, Kept, sounding
 
 SHAPES = ("patches", "columns", "rows", "both")
 """Each patch by itself, whole columns of time, whole rows of frequency, or some of both."""
@@ -66,6 +67,39 @@ def keep(
     index = (row[:, :, None] * grid.columns + column[:, None]).flatten(1)
     seen = seen.repeat(1, row.shape[1])
     return Kept(index, seen, row.shape[1], _left(seen, columns * grid.rows))
+
+
+def staying(
+    stays: Bool[Tensor, "clips patches"],
+    grid: Grid,
+    shape: str,
+    patches: Int[Tensor, " clips"],
+) -> Kept:
+    """Keep the patches of a mask.
+
+    Args:
+        stays: which patches of each clip stay, at least one; whole columns or whole rows of it,
+            where these are what the shape says.
+        grid: rows and columns of ``stays``.
+        shape: ``patches``, ``columns`` or ``rows``.
+        patches: how many each clip has.
+    """
+    if shape == "patches":
+        index, seen = _first(stays)
+        return Kept(index, seen, 1, _left(seen, patches))
+    laid = stays.unflatten(1, tuple(grid))
+    row, _ = _first(laid.any(dim=2))
+    column, seen = _first(laid.any(dim=1))
+    index = (row[:, :, None] * grid.columns + column[:, None]).flatten(1)
+    seen = seen.repeat(1, row.shape[1])
+    return Kept(index, seen, row.shape[1], _left(seen, patches))
+
+
+def _first(stays: Bool[Tensor, "clips places"]) -> tuple[Int[Tensor, "clips kept"], Tensor]:
+    """The places that stay, rising, filled up with others to the largest count; and which do."""
+    most = max(1, int(stays.sum(dim=1).max()))
+    index = stays.int().argsort(dim=1, descending=True, stable=True)[:, :most].sort(dim=1).values
+    return index, stays.gather(1, index)
 
 
 def _lowest(

@@ -1,8 +1,8 @@
 """MAST: a multiscale Vision Transformer over log-mel pictures, with multi-head pooling attention.
 
 Four stages; each doubles the width of a token and quarters their number. Positions are relative
-only. Dropped and hidden patches are those of the last grid: a token there stands for as many rows
-and columns of the picture as all strides together.
+only. Dropped patches are those of the last grid: a token there stands for as many rows and columns
+of the picture as all strides together. Hidden ones may be finer.
 
 Source: Ghosh et al. 2022 (SS-MAST, arXiv:2211.01515), section 2, which builds on MViTv2 (Li et al.
 2022, arXiv:2112.01526). The paper's model has stages of 1, 2, 11 and 2 blocks (``small`` here); its
@@ -16,11 +16,11 @@ from math import prod
 from typing import Literal, NamedTuple, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sslaudio.backbones.axis import Axis, reach
-from sslaudio.backbones.base import Grid, Kept, Tokens, check_height, lengths
+from sslaudio.backbones.base import Grid, Hidden, Kept, Tokens, check_height, lengths
 from sslaudio.backbones.blocks import check_blocks, initialise, run
 from sslaudio.backbones.patches import Count, at_least
 from sslaudio.backbones.pooling import check
@@ -124,6 +124,7 @@ class Config:
 class MAST(nn.Module):
     """Multiscale Audio Spectrogram Transformer that respects lengths, hides and drops patches."""
 
+    hides_parts = True
     drop_shapes = ("columns", "rows", "both")
 
     def __init__(self, config: Config, bins: int, frames: int) -> None:
@@ -225,7 +226,7 @@ class MAST(nn.Module):
         self,
         pictures: Float[Tensor, "clips bins frames"],
         frames: Int[Tensor, " clips"] | None = None,
-        hidden: Bool[Tensor, "clips patches"] | None = None,
+        hidden: Hidden | None = None,
         kept: Kept | None = None,
         depth: int | None = None,
     ) -> Tokens:
@@ -307,18 +308,27 @@ class MAST(nn.Module):
         self,
         pictures: Float[Tensor, "clips bins frames"],
         frames: Int[Tensor, " clips"] | None,
-        hidden: Bool[Tensor, "clips patches"],
+        hidden: Hidden,
     ) -> Float[Tensor, "clips bins frames"]:
-        """Put the learned patch wherever one is hidden; a clip's padding stays 0."""
+        """Put the learned patch wherever one, or a part of it, is hidden; padding stays 0."""
         grid = self.grid(pictures.shape[2])
+        laid = hidden if hidden.dim() == 3 else hidden.unflatten(1, tuple(grid))
+        finer = [there // own for there, own in zip(laid.shape[1:], grid, strict=True)]
+        high, wide = (size // max(1, parts) for size, parts in zip(self.patch, finer, strict=True))
+        cut = (high * laid.shape[1], wide * laid.shape[2])
+        if cut != (grid.rows * self.patch[0], grid.columns * self.patch[1]):
+            raise ValueError(
+                f"hidden patches came as {laid.shape[1]} by {laid.shape[2]}, which does not cut "
+                f"{grid.rows} by {grid.columns} tokens of {self.patch} bins and frames evenly"
+            )
         clips, bins, width = pictures.shape
         device = hidden.device
-        row = torch.arange(bins, device=device) // self.patch[0]
-        where = hidden.unflatten(1, tuple(grid)).index_select(1, row.clamp(max=grid.rows - 1))
+        row = torch.arange(bins, device=device) // high
+        where = laid.index_select(1, row.clamp(max=laid.shape[1] - 1))
         # A clip's last column sees up to the clip's end, which may lie beyond its own patch.
         frame = torch.arange(width, device=device)
-        last = self.columns(lengths(frames, pictures))[:, None] - 1
-        column = torch.minimum(frame // self.patch[1], last)
+        last = self.columns(lengths(frames, pictures))[:, None] * finer[1] - 1
+        column = torch.minimum(frame // wide, last)
         where = where.gather(2, column[:, None].expand(clips, bins, width))
         if frames is not None:
             where = where & (frame < frames[:, None])[:, None]

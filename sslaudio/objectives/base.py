@@ -64,9 +64,9 @@ def spread(embeddings: Float[Tensor, "clips dim"]) -> Float[Tensor, ""]:
     return unit.std(dim=0, unbiased=False).mean() * unit.shape[1] ** 0.5
 
 
-def idle(*weights: Tensor | None) -> Tensor | float:
-    """Zero, from weights that a loss does not need: several processes wait for every gradient."""
-    return sum((0.0 * weight.sum() for weight in weights if weight is not None), 0.0)
+def touched(*weights: Tensor | None) -> Float[Tensor, ""] | float:
+    """Zero that gives weights which a loss leaves aside a gradient of zeros: DDP waits for all."""
+    return sum((0.0 * weight.float().sum() for weight in weights if weight is not None), 0.0)
 
 
 def masked_mean(

@@ -26,7 +26,7 @@ from sslaudio.augments.base import Draws
 from sslaudio.backbones import pooling
 from sslaudio.backbones.base import Backbone
 from sslaudio.backbones.drop import keep
-from sslaudio.objectives.base import View, idle
+from sslaudio.objectives.base import View, touched
 from sslaudio.objectives.info_nce import Told, info_nce, strangers
 from sslaudio.objectives.key_queue import EMPTY, KeyQueue
 from sslaudio.objectives.projection import linear_head, mlp
@@ -235,7 +235,7 @@ class Contrastive(nn.Module):
         mask_token = getattr(self.backbone, "mask_token", None)
         candidates = (told[0].candidates + told[1].candidates) / 2
         return {
-            "loss": told[0].loss + told[1].loss + idle(mask_token),
+            "loss": told[0].loss + told[1].loss + touched(mask_token),
             "accuracy": accuracy,
             "untrained_accuracy": self.untrained.clone(),
             "candidates": candidates,

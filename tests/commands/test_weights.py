@@ -360,8 +360,11 @@ def test_ssasts_heads_come_along_where_the_objective_fits(shards, tmp_path, caps
     told = capsys.readouterr().err
     assert "rebuild, tell are left out, objective.head_dim is 256 here and 32 there" in told
     fits = ["--objective.head_dim", "32", "--objective.activation", "relu"]
-    fits += ["--training.steps", "1", "--training.learning_rate", "1e-30"]
     at = given.index("--training.steps")
+    assert main([*given[:at], *fits, *given[at:], str(tmp_path / "by_patch")]) == 0
+    assert "add --objective.targets dataset to take them" in capsys.readouterr().err
+    fits += ["--objective.targets", "dataset"]
+    fits += ["--training.steps", "1", "--training.learning_rate", "1e-30"]
     assert main([*given[:at], *fits, "--out", str(tmp_path / "fits")]) == 0
     assert "rebuild, tell come along" in capsys.readouterr().err
     after = load_file(checkpoints(tmp_path / "fits")[-1] / "model.safetensors")

@@ -93,6 +93,23 @@ def test_hidden_patches_are_not_seen(backbone):
     )
 
 
+def test_a_mask_may_be_laid_out_and_finer_where_parts_can_be_hidden(backbone):
+    mel, frames = pictures(FRAMES, 40)
+    grid = backbone.grid(FRAMES)
+    hidden = torch.rand(2, *grid, generator=torch.Generator().manual_seed(2)) < 0.5
+    expected = backbone(mel, frames, hidden.flatten(1)).patches
+
+    laid = backbone(mel, frames, hidden).patches
+
+    assert torch.equal(laid, expected)
+    finer = hidden.repeat_interleave(4, 1).repeat_interleave(2, 2)
+    if backbone.hides_parts:
+        assert torch.equal(backbone(mel, frames, finer).patches, expected)
+    else:
+        with pytest.raises(ValueError, match="hides whole patches"):
+            backbone(mel, frames, finer)
+
+
 @pytest.mark.parametrize("length", [90, 96, 140])
 def test_a_clip_with_hidden_patches_is_the_same_alone_and_beside_a_longer_one(backbone, length):
     mel, frames = pictures(length, 500)

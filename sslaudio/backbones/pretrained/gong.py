@@ -127,6 +127,7 @@ def ssast(state: State, asked: Asked, source: str) -> Pretrained:
             "name": "masked_patch",
             "head_dim": len(state["cpredlayer.0.weight"]),
             "activation": "relu",
+            "targets": "dataset",
         },
         objective_weights={
             f"{ours}.{layer}.{part}": state[f"{theirs}.{number}.{part}"].float()
