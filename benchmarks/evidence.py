@@ -31,6 +31,8 @@ TASKS = {
     "digits": ("fsdd", "fsdd", ["--task.split", "leave-one-speaker-out"]),
     "sounds": ("esc50", "esc10", ["--task.subset", "esc10"]),
 }
+OBJECTIVES = {"contrastive": "contrastive_micro", "mast": "mast_micro"}
+"""Runs of other objectives and backbones, and their recipes."""
 SHORT_STEPS = 12_000
 CURVE_EVERY = 4_000
 SEEDS = (0, 1, 2)
@@ -62,6 +64,8 @@ def cells(data: Path) -> Iterator[Cell]:
         yield from _linear(data, f"short-{seed}")
     for run in ("short-0", "random-0", "random-1", "random-2"):
         yield from _beside(data, run)
+    for run in OBJECTIVES:
+        yield from _other(data, run)
     yield from _full(data, "short-0")
     yield from _full(data, "random-0")
     exclude = ["--data.exclude", "configs/exclude/control.txt"]
@@ -78,9 +82,17 @@ def cells(data: Path) -> Iterator[Cell]:
         yield from _linear(data, "long", checkpoint.name)
 
 
-def _pretrain(name: str, seed: int, extra: Sequence[str]) -> Cell:
+def _other(data: Path, run: str) -> Iterator[Cell]:
+    """Another recipe, its random start first."""
+    yield _pretrain(f"{run}-random", 0, ["--training.steps", "0"], OBJECTIVES[run])
+    yield from _linear(data, f"{run}-random")
+    yield _pretrain(run, 0, [], OBJECTIVES[run])
+    yield from _linear(data, run)
+
+
+def _pretrain(name: str, seed: int, extra: Sequence[str], recipe: str = "real_micro") -> Cell:
     command = [
-        "sslaudio", "pretrain", "--config", "configs/pretrain/real_micro.yaml",
+        "sslaudio", "pretrain", "--config", f"configs/pretrain/{recipe}.yaml",
         "--training.seed", str(seed), *extra, "--out", str(RUNS / name), "--resume", "auto",
     ]  # fmt: skip
     return Cell(f"pretrain {name}", command, RUNS / name)
