@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 import subprocess
 import time
+import warnings
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -84,7 +85,11 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     path, told = _found(arguments, run)
     if told:
         say(told)
-    recipe = _recipe(path, arguments.init, flags)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        recipe = _recipe(path, arguments.init, flags)
+    for text in dict.fromkeys(str(warning.message) for warning in warned):
+        say(f"warning: {text}")
     accelerator = accelerator_for(recipe.training.precision)
     if not recipe.data.shards and path is not None and path.stem == "demo":
         recipe = _with_synthetic_shards(recipe, accelerator)

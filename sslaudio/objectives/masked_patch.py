@@ -13,6 +13,8 @@ On MAST, whose tokens stand for more of the picture than a patch, patches are hi
 before the stem, and every token answers for all patches under it (``patch``).
 """
 
+import dataclasses
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +28,7 @@ LEGACY_FIXES = (
     *("mask_shape", "mask_span", "hide", "patch", "centred", "drop_share"),
     *("similarity", "temperature", "targets", "flat_std"),
 )
-"""Settings that ``variant: legacy`` leaves no choice of."""
+"""Settings that have no effect in ``variant: legacy``."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,13 @@ class Config:
     def _check_meaning(self) -> None:
         """Refuse what another setting makes meaningless."""
         if self.variant == "legacy":
-            self._check_legacy()
+            if said := self._without_effect():
+                warnings.warn(
+                    f"objective.variant is legacy: masks, axis, targets and passes are those of "
+                    f"SSAST's code, and {', '.join(said)} has no effect; set objective.variant to "
+                    f"paper to use it",
+                    stacklevel=2,
+                )
         elif (self.mask_span or 1) > 1 and self.settings.mask_shape == "uniform":
             raise ValueError(
                 f"objective.mask_span is {self.mask_span}, but patches are hidden one by one; "
@@ -146,26 +154,24 @@ class Config:
                     f"no candidates; leave objective.{key} out or raise the weight"
                 )
 
-    def _check_legacy(self) -> None:
-        """Refuse what SSAST's code does not know."""
+    def _without_effect(self) -> list[str]:
+        """What is set that SSAST's code does not know."""
         own = {"similarity": "raw", "targets": "dataset"}
-        said, cures = [], []
-        for key in LEGACY_FIXES:
-            value, default = getattr(self, key), type(self).__dataclass_fields__[key].default
-            if value not in (default, own.get(key)):
-                said.append(f"objective.{key} is {value}")
-                cures.append(f"--objective.{key} {str(default).lower()}")
-        if said:
-            raise ValueError(
-                f"{', '.join(said)}, but objective.variant legacy does what SSAST's code does, "
-                f"which knows no such thing; add {' '.join(cures)}, or set objective.variant to "
-                f"paper"
-            )
+        defaults = type(self).__dataclass_fields__
+        return [
+            f"objective.{key} {getattr(self, key)}"
+            for key in LEGACY_FIXES
+            if getattr(self, key) not in (defaults[key].default, own.get(key))
+        ]
 
     @property
     def settings(self) -> Settings:
         """What is in force, set or not."""
         legacy = self.variant == "legacy"
+        if legacy and self._without_effect():
+            defaults = type(self).__dataclass_fields__
+            free = {key: defaults[key].default for key in LEGACY_FIXES}
+            return dataclasses.replace(self, **free).settings
         raw = legacy or self.similarity == "raw"
         shape: Shape = self.mask_shape or "uniform"
         spans = {"columns": 1, "rows": 1, "inverse_blocks": 5}

@@ -221,13 +221,6 @@ def test_the_paper_has_one_pass_and_one_mask_the_code_two(monkeypatch, variant, 
         ({"decoder_dim": 64}, "set it to none, or objective.hide to drop"),
         ({"decoder_depth": 2}, "set it to none, or objective.hide to drop"),
         ({"hide": "drop", "decoder_dim": 100}, "a multiple of 32"),
-        (
-            {"variant": "legacy", "mask_shape": "columns", "mask_span": 3, "centred": True},
-            "add --objective.mask_shape none --objective.mask_span none --objective.centred false",
-        ),
-        ({"variant": "legacy", "similarity": "cosine"}, "set objective.variant to paper"),
-        ({"variant": "legacy", "flat_std": 0.1}, "set objective.variant to paper"),
-        ({"variant": "legacy", "drop_share": 0.2}, "set objective.variant to paper"),
         ({"centred": True, "contrastive_weight": 0.0}, "raise the weight"),
         ({"contrastive_weight": 0.0, "error_weight": 0.0}, "one must be above 0"),
         ({"mask_shape": "columns", "mask_span": 0}, "at least 1"),
@@ -236,6 +229,21 @@ def test_the_paper_has_one_pass_and_one_mask_the_code_two(monkeypatch, variant, 
 def test_what_another_setting_makes_meaningless_is_refused(settings, cure):
     with pytest.raises(ValueError, match=cure):
         masked_patch.Config(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mask_shape": "columns", "mask_span": 3, "centred": True},
+        {"similarity": "cosine", "temperature": 0.2},
+        {"flat_std": 0.1, "drop_share": 0.2, "hide": "drop"},
+    ],
+)
+def test_what_the_published_code_does_not_know_is_told_and_has_no_effect(settings):
+    with pytest.warns(UserWarning, match=f"objective.{min(settings)} .* has no effect"):
+        config = masked_patch.Config(variant="legacy", **settings)
+
+    assert config.settings == masked_patch.Config(variant="legacy").settings
 
 
 def test_the_codes_variant_takes_what_it_has_anyway():
