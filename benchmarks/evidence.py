@@ -247,6 +247,7 @@ def table() -> None:
             rows.append(f"| {name} | {' | '.join(_cells(columns))} |")
     _replace("main", rows)
     _replace("control", _control(lines))
+    _replace("objectives", _objectives(lines))
     _curve(lines)
 
 
@@ -284,6 +285,20 @@ def _cells(columns: list[list[Any]]) -> Iterator[str]:
 
 def _spread(mean: float, several: Sequence[float]) -> str:
     return f"{mean:.1f}" + (f" ± {statistics.stdev(several):.1f}" if len(several) > 1 else "")
+
+
+def _objectives(lines: dict[str, dict[str, Any]]) -> list[str]:
+    rows = [
+        "| | ten words | digits, unseen speakers (transductive) | ESC-10 (transductive) | mean |",
+        "|---|---|---|---|---|",
+    ]
+    titles = {"contrastive": "AST micro, contrastive", "mast": "MAST micro, masked patches"}
+    for run in OBJECTIVES:
+        for name, cell in (("random start", f"{run}-random"), ("pretrained", run)):
+            columns = [[lines.get(f"linear {cell} {task}")] for task in TASKS]
+            if all(line for column in columns for line in column):
+                rows.append(f"| {titles[run]}: {name} | {' | '.join(_cells(columns))} |")
+    return rows
 
 
 def _control(lines: dict[str, dict[str, Any]]) -> list[str]:

@@ -16,7 +16,7 @@ before the stem, and every token answers for all patches under it (``patch``).
 import dataclasses
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sslaudio.backbones.base import Backbone
 from sslaudio.objectives.decoder import HEAD_DIM
@@ -170,7 +170,7 @@ class Config:
         legacy = self.variant == "legacy"
         if legacy and self._without_effect():
             defaults = type(self).__dataclass_fields__
-            free = {key: defaults[key].default for key in LEGACY_FIXES}
+            free: dict[str, Any] = {key: defaults[key].default for key in LEGACY_FIXES}
             return dataclasses.replace(self, **free).settings
         raw = legacy or self.similarity == "raw"
         shape: Shape = self.mask_shape or "uniform"
