@@ -75,23 +75,27 @@ def parse_flags(words: Sequence[str], schema: type, given: dict[str, Any]) -> di
     """Lay ``--room.leaf value`` flags over ``given`` (a recipe as read from YAML).
 
     A plug-in room takes its name first (``--objective masked_patch``), then its fields
-    (``--objective.mask_share 0.6``); so does one inside a section (``--knn.task fsdd``). A tuple
-    leaf takes several words. A name other than the recipe's drops the fields the recipe gave to
-    the former plug-in.
+    (``--objective.mask_share 0.6``); so does one inside a section (``--knn.task fsdd``) or inside
+    another plug-in (``--objective joint --objective.second masked_patch``). A tuple leaf takes
+    several words. A name other than the recipe's drops the fields the recipe gave to the former
+    plug-in.
 
     Raises:
         ValueError: an unknown leaf (with the nearest one), a flag without a value, a stray word.
     """
     flags = _group(words)
     merged = json.loads(json.dumps(given))
-    plugin_fields = dict(_plugin_fields(schema))
-    for key in [key for key in flags if key in plugin_fields]:
-        _choose(merged, key, plugin_fields[key], flags.pop(key))
+    there = set(_plugin_fields(schema, merged))
+    while chosen := sorted(flags.keys() & there, key=lambda key: key.count(".")):
+        holder, field = _place(merged, schema, chosen[0])  # an outer one tells what is inside it
+        _choose(holder, field, chosen[0], flags.pop(chosen[0]))
+        there = set(_plugin_fields(schema, merged))
     leaves = dict(leaves_of(schema, merged))
     for key, values in flags.items():
         if key not in leaves:
-            raise ValueError(f"there is no --{key}{_near(key, [*leaves, *plugin_fields])}")
-        _set(merged, schema, key, _scalar(key, values, leaves[key]))
+            raise ValueError(f"there is no --{key}{_near(key, [*leaves, *sorted(there)])}")
+        holder, field = _place(merged, schema, key)
+        holder[field.name] = _scalar(key, values, leaves[key])
     return merged
 
 
@@ -170,13 +174,11 @@ def to_yaml(config: Any) -> str:
 
 def leaves_of(schema: type, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Dotted path and type of every leaf that may be set, given the plug-ins chosen so far."""
-    for name, config, type_ in _children(schema, given):
-        if config is None:
-            yield name, type_
-        else:
-            inner = given.get(name.split(".")[0], {})
-            nested = inner if isinstance(inner, Mapping) else {}
-            yield from ((f"{name}.{leaf}", kind) for leaf, kind in leaves_of(config, nested))
+    for name, config, inner in _children(schema, given):
+        yield from ((f"{name}.{leaf}", kind) for leaf, kind in leaves_of(config, inner))
+    for field in _fields(schema):
+        if not _room(field) and not dataclasses.is_dataclass(field.type):
+            yield field.name, field.type
 
 
 def describe(config: type) -> list[tuple[str, str, str]]:
@@ -226,24 +228,20 @@ def _is_list(field: dataclasses.Field) -> bool:
     return typing.get_origin(field.type) is tuple
 
 
-def _children(schema: type, given: Mapping[str, Any]) -> Iterator[tuple[str, type | None, Any]]:
-    """Each field of ``schema`` as (dotted name, config class to descend into or None, type)."""
+def _children(
+    schema: type, given: Mapping[str, Any]
+) -> Iterator[tuple[str, type, Mapping[str, Any]]]:
+    """What is inside ``schema``, plug-ins and sections: dotted name, config class, its values."""
     for field in _fields(schema):
         room = _room(field)
-        if room and _is_list(field):
+        if room:
             for entry in _entries(field, given):
-                yield (
-                    f"{field.name}.{entry['name']}",
-                    plugins.load(room, entry["name"]).Config,
-                    None,
-                )
-        elif room:
-            (entry,) = _entries(field, given)
-            yield field.name, plugins.load(room, entry["name"]).Config, None
+                name = f"{field.name}.{entry['name']}" if _is_list(field) else field.name
+                yield name, plugins.load(room, entry["name"]).Config, entry
         elif dataclasses.is_dataclass(field.type):
-            yield field.name, typing.cast(type, field.type), None
-        else:
-            yield field.name, None, field.type
+            inner = given.get(field.name)
+            values = inner if isinstance(inner, Mapping) else {}
+            yield field.name, typing.cast(type, field.type), values
 
 
 def _entries(field: dataclasses.Field, given: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -307,7 +305,7 @@ def plugin(room: str, given: Any, where: str) -> Plugin:
     entry = {"name": given} if isinstance(given, str) else given
     if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
         raise ValueError(
-            f"{where} is {given!r}; it must be a mapping with a name, such as {room}: "
+            f"{where} is {given!r}; it must be a name of {room} or a mapping with one, such as "
             f"{{name: {plugins.names(room)[0]}}}"
         )
     fields = {key: value for key, value in entry.items() if key != "name"}
@@ -334,24 +332,42 @@ def _group(words: Sequence[str]) -> dict[str, list[str]]:
     return flags
 
 
-def _plugin_fields(schema: type, where: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
-    """Dotted name and field of every plug-in, those inside sections too."""
-    for field in _fields(schema):
-        name = _join(where, field.name)
-        if _room(field):
-            yield name, field
-        elif dataclasses.is_dataclass(field.type):
-            yield from _plugin_fields(typing.cast(type, field.type), name)
+def _plugin_fields(schema: type, given: Mapping[str, Any]) -> Iterator[str]:
+    """Dotted name of every plug-in, those inside sections and inside other plug-ins too."""
+    yield from (field.name for field in _fields(schema) if _room(field))
+    for name, config, inner in _children(schema, given):
+        yield from (f"{name}.{below}" for below in _plugin_fields(config, inner))
 
 
-def _choose(merged: dict[str, Any], key: str, field: dataclasses.Field, chosen: list[str]) -> None:
+def _place(
+    holder: dict[str, Any], schema: type, key: str
+) -> tuple[dict[str, Any], dataclasses.Field]:
+    """The mapping in nested plain values that ``key`` is to stand in, and its field there.
+
+    What is on the way and not yet given is written out as it is by default.
+    """
+    top, _, rest = key.partition(".")
+    field = {field.name: field for field in _fields(schema)}[top]
+    if not rest:
+        return holder, field
+    room = _room(field)
+    if not room:
+        return _place(_section(holder, top), typing.cast(type, field.type), rest)
+    entries = _entries(field, holder)
+    holder[top] = entries if _is_list(field) else entries[0]
+    inner = entries[0]
+    if _is_list(field):
+        inner = next(entry for entry in entries if rest.startswith(f"{entry['name']}."))
+        rest = rest.removeprefix(f"{inner['name']}.")
+    return _place(inner, plugins.load(room, inner["name"]).Config, rest)
+
+
+def _choose(holder: dict[str, Any], field: dataclasses.Field, key: str, chosen: list[str]) -> None:
+    """Put the plug-ins named ``chosen`` into ``field``; those given already keep their fields."""
     room = typing.cast(str, _room(field))
     wanted = [name for name in chosen if name != "none"]
     for name in wanted:
         plugins.load(room, name)
-    holder = merged
-    for section in key.split(".")[:-1]:
-        holder = _section(holder, section)
     if _is_list(field):
         given = {entry["name"]: entry for entry in _entries(field, holder)}
         holder[field.name] = [given.get(name, {"name": name}) for name in wanted]
@@ -360,27 +376,6 @@ def _choose(merged: dict[str, Any], key: str, field: dataclasses.Field, chosen: 
         raise ValueError(f"--{key} takes one name, not {' '.join(chosen)}")
     if _entries(field, holder)[0]["name"] != chosen[0]:
         holder[field.name] = {"name": chosen[0]}
-
-
-def _set(holder: dict[str, Any], schema: type, key: str, value: Any) -> None:
-    """Set the leaf ``key``, which is one of ``schema``'s, in nested plain values."""
-    top, _, rest = key.partition(".")
-    field = {field.name: field for field in _fields(schema)}[top]
-    if not rest:
-        holder[top] = value
-        return
-    room = _room(field)
-    if room and _is_list(field):
-        entries = holder[top] = _entries(field, holder)
-        inner = next(entry for entry in entries if rest.startswith(f"{entry['name']}."))
-        rest = rest.removeprefix(f"{inner['name']}.")
-    elif room:
-        (inner,) = _entries(field, holder)
-        holder[top] = inner
-    else:
-        inner = _section(holder, top)
-    below = plugins.load(room, inner["name"]).Config if room else typing.cast(type, field.type)
-    _set(inner, below, rest, value)
 
 
 def _section(holder: dict[str, Any], name: str) -> dict[str, Any]:

@@ -57,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--objective.mask_share 0.5. `sslaudio show training` (data, features, knn, backbone "
         "NAME, objective NAME, augments NAME) tells what there is."
     )
-    parser.add_argument("--config", help="recipe: a YAML file, or a name from configs/pretrain")
+    parser.add_argument(
+        "--config",
+        help="recipe: a YAML file, or a name from configs/pretrain or configs/ablations",
+    )
     parser.add_argument("--out", type=Path, help="folder of the run (runs/RECIPE-TIME)")
     parser.add_argument(
         "--init",
@@ -90,6 +93,12 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
         recipe = _recipe(path, arguments.init, flags)
     for text in dict.fromkeys(str(warning.message) for warning in warned):
         say(f"warning: {text}")
+    if recipe.training.starts_from_weights and not arguments.init and resumed is None:
+        raise ValueError(
+            f"training.starts_from_weights is true in {name}, and no weights are given: add "
+            f"--init RUN (sslaudio weights import makes one), or --training.starts_from_weights "
+            f"false to start from random ones"
+        )
     accelerator = accelerator_for(recipe.training.precision)
     if not recipe.data.shards and path is not None and path.stem == "demo":
         recipe = _with_synthetic_shards(recipe, accelerator)

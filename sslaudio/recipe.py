@@ -74,8 +74,12 @@ class Model:
     """What encodes them."""
 
 
+ALSO = {"pretrain": ("ablations",)}
+"""Folders of ``configs`` whose recipes are of a kind too, beside the one of its name."""
+
+
 def find(name: str, kind: str) -> Path:
-    """A recipe file: a path as it stands, or a name from ``configs/KIND``.
+    """A recipe file: a path as it stands, or a name from ``configs/KIND`` and what is :data:`ALSO`.
 
     Raises:
         ValueError: neither is there; the message lists the names.
@@ -83,22 +87,22 @@ def find(name: str, kind: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    folder = shipped(kind)
-    names = sorted(file.stem for file in folder.glob("*.yaml"))
-    if path.stem in names and path.name in (path.stem, f"{path.stem}.yaml"):
-        return folder / f"{path.stem}.yaml"
-    near = difflib.get_close_matches(name, names, n=1)
+    known = {file.stem: file for file in shipped(kind)}
+    if path.name in (path.stem, f"{path.stem}.yaml") and path.stem in known:
+        return known[path.stem]
+    near = difflib.get_close_matches(path.stem, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ValueError(
-        f"there is no recipe {name}; {hint}give a YAML file or one of {', '.join(names)}"
+        f"there is no recipe {name}; {hint}give a YAML file or one of {', '.join(known)}"
     )
 
 
-def shipped(kind: str) -> Path:
-    """Folder of the recipes that come with the package, from a checkout or from a wheel."""
+def shipped(kind: str) -> list[Path]:
+    """Recipes that come with the package, from a checkout or from a wheel, those of KIND first."""
     for folder in (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs"):
         if (folder / kind).is_dir():
-            return folder / kind
+            rooms = (kind, *ALSO.get(kind, ()))
+            return [file for room in rooms for file in sorted((folder / room).glob("*.yaml"))]
     raise ValueError(f"this installation has no recipes for {kind}; give --config a YAML file")
 
 

@@ -97,11 +97,44 @@ def test_a_plugin_named_alone_inside_a_section_still_takes_fields(tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    "order", [slice(None), slice(None, None, -1)], ids=["outer first", "inner first"]
+)
+def test_a_plugin_inside_a_plugin_takes_its_name_and_fields(order: slice, tmp_path: Path):
+    flags = ["objective=joint", "objective.first=masked_patch", "objective.second=contrastive"]
+    flags += ["objective.first.mask_share=0.3", "objective.second.temperature=0.2"]
+
+    recipe = read(*(f"--{flag}" for flag in flags[order]))
+
+    first, second = recipe.objective.config.first, recipe.objective.config.second
+    assert (first.name, first.config.mask_share) == ("masked_patch", 0.3)
+    assert (second.name, second.config.temperature) == ("contrastive", 0.2)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(configs.to_yaml(recipe))
+    assert recipes.read(path, []) == recipe
+    other = recipes.read(path, ["--objective.first.mask_shape", "rows"])
+    assert other.objective.config.first.config.mask_share == 0.3
+
+
+def test_a_plugin_inside_a_plugin_keeps_what_the_recipe_gave_it(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("objective: {name: joint, second: {name: masked_patch, mask_share: 0.3}}")
+
+    kept = recipes.read(path, ["--objective.second", "masked_patch"])
+    plain = recipes.read(path, ["--objective", "masked_patch"])
+
+    assert kept.objective.config.second.config.mask_share == 0.3
+    assert plain.objective.config.mask_share != 0.3
+
+
+@pytest.mark.parametrize(
     ("flags", "said"),
     [
         (["--knn.task", "shard"], r"did you mean 'shards'\?"),
         (["--knn.task", "shards", "fsdd"], r"--knn\.task takes one name"),
         (["--knn.task.sede", "1"], r"did you mean knn\.task\.seed\?"),
+        (["--objective.second", "masked_patch"], r"there is no --objective\.second"),
+        (["--objective", "joint", "--objective.secnd", "it"], r"did you mean objective\.second\?"),
+        (["--objective", "joint", "--objective.second.mask_shar", "1"], r"second\.mask_share\?"),
         (["--training.step", "3"], r"there is no --training\.step; did you mean training\.steps\?"),
         (["--training.steps", "many"], r"training\.steps is 'many'.*valid integer"),
         (["--training.steps", "true"], r"training\.steps is True.*valid integer"),

@@ -4,6 +4,7 @@ Each has its own heads, and the contrastive one its teacher; both are trained th
 backbone. An objective of one view gets the first.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -26,6 +27,11 @@ def _objective(name: str) -> Any:
     )
 
 
+def _key(chosen: Plugin) -> str:
+    """What its weights and its parts of the log are called by: no module's name has a dot."""
+    return chosen.name.replace(".", "_")
+
+
 @dataclass(frozen=True)
 class Config:
     """Which two, and how much of each."""
@@ -41,7 +47,7 @@ class Config:
 
     def __post_init__(self) -> None:
         names = [self.first.name, self.second.name]
-        if names[0] == names[1] or "joint" in names:
+        if _key(self.first) == _key(self.second) or "joint" in names:
             raise ValueError(
                 f"objective.first is {names[0]} and objective.second {names[1]}; joint takes two "
                 f"different objectives, neither of them joint"
@@ -60,7 +66,7 @@ class Joint(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.members = nn.ModuleDict(
-            {chosen.name: chosen.build(backbone) for chosen in (config.first, config.second)}
+            {_key(chosen): chosen.build(backbone) for chosen in (config.first, config.second)}
         )
         weights = (config.first_weight, config.second_weight)
         self.weights = dict(zip(self.members, weights, strict=True))
@@ -111,10 +117,11 @@ class Joint(nn.Module):
         found = (getattr(member, "embeddings", None) for member in self.members.values())
         return next((one for one in found if one is not None), None)
 
-    def teacher_deviation(self) -> Tensor | None:
-        """How far the teacher of the one that has one is from the student."""
-        there = [one for one in self.members.values() if hasattr(one, "teacher_deviation")]
-        return cast(Any, there[0]).teacher_deviation() if there else None
+    @property
+    def teacher_deviation(self) -> Callable[[], Tensor] | None:
+        """Tells how far the teacher is from the student, where one of the two has a teacher."""
+        found = (getattr(member, "teacher_deviation", None) for member in self.members.values())
+        return next((cast(Any, one) for one in found if one is not None), None)
 
     def after_step(self, step: int, steps: int) -> None:
         """Tell both."""

@@ -41,6 +41,9 @@ class Config:
 
     steps: int = 1000
     """Optimiser steps of the whole run; 0 writes a run of random weights."""
+    starts_from_weights: bool = False
+    """Whether the run is one of weights from elsewhere: without --init RUN it is refused, lest
+    random ones pass for them."""
     seed: int = 0
     """Of the weights, the order of the clips, the crops, the augments and the masks."""
     precision: Literal["bf16", "fp32", "fp16"] = "bf16"
