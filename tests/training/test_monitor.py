@@ -167,7 +167,7 @@ class Shown(masked_patch.MaskedPatch):
 
 
 def build(config, backbone):
-    return Shown(config, backbone)
+    return Shown(config.settings, backbone)
 """
 
 
