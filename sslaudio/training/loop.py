@@ -329,9 +329,23 @@ class Loop:
         each = (time.perf_counter() - self.started) / max(1, self.taken)
         self.report.show(
             step,
-            f"loss {scalars['objective/loss']:.3f}  {speed:.0f} clips/s  waiting {waiting:.0%}",
+            f"loss {scalars['objective/loss']:.3f}{_found(scalars)}  {speed:.0f} clips/s  "
+            f"waiting {waiting:.0%}",
             each * (self.config.steps - step),
         )
+
+
+def _found(scalars: Mapping[str, float]) -> str:
+    """Share of right answers beside that of the untrained net and of guessing, where told."""
+    names = {"untrained": "untrained_accuracy", "chance": "chance"}
+    if "objective/accuracy" not in scalars:
+        return ""
+    beside = ", ".join(
+        f"{word} {scalars[f'objective/{name}']:.0%}"
+        for word, name in names.items()
+        if f"objective/{name}" in scalars
+    )
+    return f"  finds {scalars['objective/accuracy']:.0%}" + (f" ({beside})" if beside else "")
 
 
 def accelerator_for(precision: str) -> Accelerator:
