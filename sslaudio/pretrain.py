@@ -172,11 +172,11 @@ def _train(
         if told:
             say(told)
 
+    first = "initial" if config["provenance"].get("init") else "untrained"
     watchers = []
     if recipe.knn.every:
         chosen = recipe.backbone.config
         encoder = Encoder(front_end, backbone, chosen.pooling, chosen.pooled_block, clip_frames)
-        first = "initial" if config["provenance"].get("init") else "untrained"
         aloud = accelerator.is_main_process
         watchers.append(Probe(recipe.knn, encoder, training.steps, first, aloud))
 
@@ -204,6 +204,7 @@ def _train(
         run,
         accelerator,
         save_model,
+        first=first,
         watchers=watchers,
         texts={"recipe": configs.to_yaml(recipe), "environment": str(config["provenance"])},
     ).train(resumed)

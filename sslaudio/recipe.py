@@ -222,7 +222,10 @@ def fill_heads(objective: nn.Module, chosen: Plugin, run: Path) -> str | None:
     Returns:
         What to say of it; None where the RUN holds no heads.
     """
-    aside = ("backbone.", "head.")
+    # A classifier's head is none of pretraining's; what a run counted and remembered stays its own.
+    aside: tuple[str, ...] = ("backbone.", "untrained", "queue.")
+    if checkpoint.read_config(run).get("classes"):
+        aside = (*aside, "head.")
     there = {
         name: value
         for name, value in checkpoint.read_weights(run).items()
@@ -231,7 +234,7 @@ def fill_heads(objective: nn.Module, chosen: Plugin, run: Path) -> str | None:
     if not there:
         return None
     state = objective.state_dict()
-    here = {name: value for name, value in state.items() if not name.startswith("backbone.")}
+    here = {name: value for name, value in state.items() if not name.startswith(aside)}
     names = ", ".join(sorted({name.split(".")[0] for name in there}))
     trained = checkpoint.read_config(run).get("objective", {})
     if trained.get("name", chosen.name) != chosen.name:

@@ -118,6 +118,11 @@ class Config:
                 "objective.norm is batch and objective.head projector, which has batch norms of "
                 "its own; leave objective.norm out"
             )
+        if self.variant == "released" and settings.schedule != "constant":
+            raise ValueError(
+                f"objective.variant is released, whose momentum is constant, and "
+                f"objective.schedule {settings.schedule}; leave objective.schedule out"
+            )
         if self.variant == "released" and (self.gradient_cache or not settings.queue):
             raise ValueError(
                 "objective.variant is released, which compares with its queue alone: set "
@@ -174,7 +179,8 @@ class Contrastive(nn.Module):
 
         Returns:
             ``loss``, the sum of both directions; ``accuracy`` of finding the right key among
-            ``candidates``, ``untrained_accuracy``, the same at the first step, and ``chance``;
+            ``candidates``, ``untrained_accuracy``, the same at the first step (of its first part
+            where the batch is accumulated), and ``chance``;
             ``dropped_share`` of the student's patches.
         """
         return self.compare(self.encode(views, draws))
@@ -193,6 +199,8 @@ class Contrastive(nn.Module):
             if released and who == "student":
                 self.teacher.update(self.student(), self.settings.momentum)
             features |= self._features(who, views[view], draws, f"{who}_{view}")
+            if self.config.variant == "released" and who == "teacher":  # before it moves again
+                features[f"teacher_{view}"] = self.keys(features[f"teacher_{view}"])
         clips = draws.start + torch.arange(draws.clips, device=features["student_0"].device)
         recordings = torch.zeros_like(clips) if draws.recordings is None else draws.recordings
         return {**features, "places": clips, "recordings": recordings}
@@ -216,8 +224,7 @@ class Contrastive(nn.Module):
     def compare(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss and parts of what :meth:`encode` gave."""
         queries = [self.queries(encoded[f"student_{view}"]) for view in (0, 1)]
-        with torch.no_grad():
-            keys = [self.keys(encoded[f"teacher_{view}"]) for view in (0, 1)]
+        keys = [self.keys_of(encoded, view) for view in (0, 1)]
         recordings = encoded["recordings"]
         everyone = [ranks.gathered(own) for own in keys]
         places, whose = ranks.gathered(encoded["places"]), ranks.gathered(recordings)
@@ -247,6 +254,12 @@ class Contrastive(nn.Module):
         """The student's embeddings, of length 1."""
         return nn.functional.normalize(self.predictor(self.head(features)).float(), dim=1)
 
+    def keys_of(self, encoded: dict[str, Tensor], view: int) -> Float[Tensor, "clips dim"]:
+        """The teacher's embeddings of a view in what :meth:`encode` gave."""
+        rows = encoded[f"teacher_{view}"]
+        return rows if self.config.variant == "released" else self.keys(rows)
+
+    @torch.no_grad()
     def keys(self, features: Float[Tensor, "clips features"]) -> Float[Tensor, "clips dim"]:
         """The teacher's embeddings, of length 1."""
         head = cast(nn.Sequential, self.teacher.head)
@@ -261,6 +274,11 @@ class Contrastive(nn.Module):
         whose: Int[Tensor, " all_clips"],
     ) -> list[Told]:
         """Both directions, among the batch of all processes and the queue."""
+        if self.queue is None and len(whose) < 2:
+            raise ValueError(
+                "one clip at a time has nothing to be compared with: raise data.batch, or lower "
+                "training.accumulation or set objective.gradient_cache to true"
+            )
         first = ranks.rank() * len(recordings)
         own = first + torch.arange(len(recordings), device=recordings.device)
         counted = strangers(recordings, whose).scatter(1, own[:, None], False)
@@ -307,6 +325,20 @@ class Contrastive(nn.Module):
             self.queue.push(both, recordings[order].repeat_interleave(2))
         self._new.clear()
 
+    def accumulated(self, parts: int) -> str | None:
+        """What is to be said where a process's share of the batch comes in ``parts``."""
+        if self.config.variant == "released":
+            return (
+                f"training.accumulation {parts} moves the teacher and the queue of "
+                f"objective.variant released at every part of a batch"
+            )
+        if self.gradient_cache:
+            return None
+        return (
+            f"training.accumulation {parts} compares each clip with those of its own part of the "
+            f"batch alone; --objective.gradient_cache true compares it with all"
+        )
+
     def teacher_deviation(self) -> Float[Tensor, ""]:
         """How far the teacher is from the student."""
         return self.teacher.deviation(self.student())
@@ -316,7 +348,7 @@ class Contrastive(nn.Module):
         """Both views, and how near each clip's query is to each clip's key."""
         draws = Draws(draws.generator, 0, draws.clips, draws.clips, draws.device)
         encoded = self.encode(views, draws)
-        near = self.queries(encoded["student_0"]) @ self.keys(encoded["teacher_1"]).T
+        near = self.queries(encoded["student_0"]) @ self.keys_of(encoded, 1).T
         shown = near.repeat_interleave(16, dim=0).repeat_interleave(16, dim=1)
         first, second = (view.pictures for view in views)
         return {"1_view": first, "2_other_view": second, "3_nearness": 2.5 * shown[None]}

@@ -46,8 +46,8 @@ def info_nce(
         logits = torch.cat([right, wrong], dim=1) / temperature
         target = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
         loss = nn.functional.cross_entropy(logits, target)
-    found = (logits.argmax(dim=1) == 0).float().mean()
-    return Told(loss, found, counted.sum(dim=1).float().mean() + 1)
+        nearer = right > wrong.amax(dim=1, keepdim=True)  # a tie is not found
+    return Told(loss, nearer.float().mean(), counted.sum(dim=1).float().mean() + 1)
 
 
 def strangers(

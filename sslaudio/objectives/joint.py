@@ -123,6 +123,14 @@ class Joint(nn.Module):
         found = (getattr(member, "teacher_deviation", None) for member in self.members.values())
         return next((cast(Any, one) for one in found if one is not None), None)
 
+    def accumulated(self, parts: int) -> str | None:
+        """What either has to say of a batch in ``parts``."""
+        for place, member in zip(("first", "second"), self.members.values(), strict=True):
+            told = getattr(member, "accumulated", lambda parts: None)(parts)
+            if told:
+                return cast(str, told).replace("objective.", f"objective.{place}.")
+        return None
+
     def after_step(self, step: int, steps: int) -> None:
         """Tell both."""
         for member in self.members.values():

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sslaudio.objectives.monitor import deviation
 from sslaudio.objectives.projection import BatchNorm
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -58,9 +59,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def deviation(self, student: Mapping[str, nn.Module]) -> Float[Tensor, ""]:
         """Length of the difference of all weights over the length of the student's."""
-        mine, theirs = map(list, zip(*self.pairs(student), strict=True))
-        apart = torch._foreach_norm(torch._foreach_sub(theirs, mine))
-        return torch.stack(apart).norm() / torch.stack(torch._foreach_norm(theirs)).norm()
+        return deviation((theirs, mine) for mine, theirs in self.pairs(student))
 
     def pairs(self, student: Mapping[str, nn.Module]) -> Iterator[tuple[Tensor, Tensor]]:
         """Each weight of the teacher with the student's."""

@@ -36,12 +36,14 @@ class Cached(nn.Module):
 
     def forward(self, parts: Sequence[Part]) -> dict[str, Tensor]:
         """Loss and parts for the log, of all clips of all parts."""
+        # A tensor tells torch whose random numbers, drop-path's, are to be drawn again.
+        device = torch.empty(0, device=next(self.objective.parameters()).device)
         encoded = [
-            cast(dict[str, Tensor], checkpoint(self._encode, part, use_reentrant=False))
+            cast(dict[str, Tensor], checkpoint(self._encode, part, device, use_reentrant=False))
             for part in parts
         ]
         whole = {name: torch.cat([one[name] for one in encoded]) for name in encoded[0]}
         return cast(Any, self.objective).compare(whole)
 
-    def _encode(self, part: Part) -> dict[str, Tensor]:
+    def _encode(self, part: Part, device: Tensor) -> dict[str, Tensor]:
         return cast(Any, self.objective).encode(*part())

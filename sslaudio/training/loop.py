@@ -27,7 +27,7 @@ from sslaudio.augments.base import Augment, Draws
 from sslaudio.data.processes import cores
 from sslaudio.data.stream import Batch, Stream
 from sslaudio.features.front_end import FrontEnd
-from sslaudio.objectives.base import Objective, View, compares
+from sslaudio.objectives.base import Objective, View
 from sslaudio.training.cache import Cached, Part, is_cached
 from sslaudio.training.checkpoint import load_step, save_step
 from sslaudio.training.monitor import Monitor
@@ -125,6 +125,8 @@ class Loop:
     save_model: Callable[[], None]
     """Writes the run's ``model.safetensors``."""
     watchers: Sequence[Watcher] = ()
+    first: str = "untrained"
+    """What the net is called that the run begins with."""
     monitor: Monitor = field(default_factory=Monitor)
     """Looks for a collapse at every line of metrics."""
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -143,12 +145,9 @@ class Loop:
         self.front_end.to(accelerator.device)
         self.memories.to(accelerator.device)
         self.cached = is_cached(self.objective) and config.accumulation > 1
-        if compares(self.objective) and config.accumulation > 1 and not self.cached:
-            say(
-                f"warning: training.accumulation {config.accumulation} compares each clip with "
-                f"those of its own part of the batch alone; --objective.gradient_cache true "
-                f"compares it with all"
-            )
+        accumulated = getattr(self.objective, "accumulated", None)
+        if accumulated is not None and config.accumulation > 1 and accumulated(config.accumulation):
+            say(f"warning: {accumulated(config.accumulation)}")
         learner = Cached(self.objective) if self.cached else self.objective
         model, self.optimiser = accelerator.prepare(learner, optimiser)
         self.report = Report(self.run, config.steps, start, accelerator.is_main_process)
@@ -222,10 +221,11 @@ class Loop:
         self.optimiser.step()
         self.optimiser.zero_grad()
         cast(Objective, self.objective).after_step(step, config.steps)
+        if config.pictures_every and (step == 1 or step % config.pictures_every == 0):
+            # Before the augments remember: a cached part is augmented again to be shown.
+            self._show(step, *latest())
         for memory in self.memories.values():
             cast(Any, memory).after_step()
-        if step == 1 or (config.pictures_every and step % config.pictures_every == 0):
-            self._show(step, *latest())
 
     def _parts(self, step: int, model: nn.Module, batches: Iterator[Batch], window: Window) -> Part:
         """Gradients of a batch, part after part; gives the last."""
@@ -329,23 +329,28 @@ class Loop:
         each = (time.perf_counter() - self.started) / max(1, self.taken)
         self.report.show(
             step,
-            f"loss {scalars['objective/loss']:.3f}{_found(scalars)}  {speed:.0f} clips/s  "
-            f"waiting {waiting:.0%}",
+            f"loss {scalars['objective/loss']:.3f}{_found(scalars, self.first)}  "
+            f"{speed:.0f} clips/s  waiting {waiting:.0%}",
             each * (self.config.steps - step),
         )
 
 
-def _found(scalars: Mapping[str, float]) -> str:
-    """Share of right answers beside that of the untrained net and of guessing, where told."""
-    names = {"untrained": "untrained_accuracy", "chance": "chance"}
-    if "objective/accuracy" not in scalars:
-        return ""
-    beside = ", ".join(
-        f"{word} {scalars[f'objective/{name}']:.0%}"
-        for word, name in names.items()
-        if f"objective/{name}" in scalars
-    )
-    return f"  finds {scalars['objective/accuracy']:.0%}" + (f" ({beside})" if beside else "")
+def _found(scalars: Mapping[str, float], first: str) -> str:
+    """Shares of right answers beside those of the net at first and of guessing, where told."""
+    told = ""
+    for name, value in scalars.items():
+        if not name.endswith("accuracy") or name.endswith("untrained_accuracy"):
+            continue
+        prefix = name.removesuffix("accuracy")
+        there = {first: f"{prefix}untrained_accuracy", "chance": f"{prefix}chance"}
+        beside = ", ".join(
+            f"{word} {scalars[key]:.0%}" for word, key in there.items() if key in scalars
+        )
+        who = prefix.removeprefix("objective/").removesuffix("_").replace("_", " ")
+        told += f"  {who + ' ' if who else ''}finds {value:.0%}" + (
+            f" ({beside})" if beside else ""
+        )
+    return told
 
 
 def accelerator_for(precision: str) -> Accelerator:
@@ -405,7 +410,10 @@ def launched_processes() -> int | None:
 
 
 def numbered(batch: Batch) -> Int[Tensor, " clips"]:
-    """A number above 0 for the recording of each clip; a clip that is of none has its own."""
+    """A number above 0 for the recording of each clip; a clip that is of none has its own.
+
+    A recording that two corpora have, as Freesound's, is one.
+    """
     names = [
         f"recording {recording}" if recording is not None else f"clip {source} {key}"
         for recording, source, key in zip(

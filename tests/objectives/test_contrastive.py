@@ -72,7 +72,7 @@ def embedded(model, seen, told) -> list[np.ndarray]:
     with torch.no_grad():
         encoded = model.encode(seen, told)
         rows = [model.queries(encoded[f"student_{v}"]) for v in (0, 1)]
-        rows += [model.keys(encoded[f"teacher_{v}"]) for v in (0, 1)]
+        rows += [model.keys_of(encoded, view) for view in (0, 1)]
     return [row.double().numpy() for row in rows]
 
 
@@ -339,6 +339,27 @@ def test_batch_norm_is_torchs():
     assert torch.allclose((ours.running_variance - 0.9) * 10 / 9 + 0.9, theirs.running_var)
 
 
+def test_accumulation_is_warned_of_where_it_changes_the_loss():
+    assert "gradient_cache true compares it with all" in objective().accumulated(4)
+    assert objective(gradient_cache=True).accumulated(4) is None
+    assert "at every part" in objective(variant="released", queue=8).accumulated(4)
+
+
+def test_one_clip_alone_is_refused():
+    alone = [View(view.pictures[:1], view.frames[:1]) for view in views()]
+
+    with pytest.raises(ValueError, match=r"nothing to be compared with: raise data.batch"):
+        objective(norm="none")(alone, draws(1))
+
+
+def test_a_tie_is_not_found():
+    same = torch.ones(3, 4) / 2
+
+    told = info_nce(same, same, same, ~torch.eye(3, dtype=torch.bool), 0.1)
+
+    assert told.found == 0 and told.loss.item() == pytest.approx(np.log(3))
+
+
 def test_it_learns_to_find_its_own_clips():
     model = objective(drop_share=0.2, momentum=0.9)
     optimiser = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=1e-3)
@@ -366,6 +387,7 @@ def test_it_learns_to_find_its_own_clips():
         ({"schedule": "constant", "momentum_end": 0.5}, "momentum_end is 0.5"),
         ({"head": "projector", "norm": "batch"}, "leave objective.norm out"),
         ({"variant": "released", "gradient_cache": True}, "leave objective.gradient_cache out"),
+        ({"variant": "released", "schedule": "cosine"}, "leave objective.schedule out"),
         ({"pooling": ("mena",)}, "no part 'mena'"),
     ],
 )

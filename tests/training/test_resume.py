@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,6 +176,26 @@ def test_lines_of_metrics_are_the_same_whatever_the_log_interval_and_the_kill(sh
 
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert [step for step, _ in losses(tmp_path / "cut")] == [3, 4, 6]
+
+
+def test_a_cached_contrastive_run_resumes_to_the_same_bits(shards, tmp_path):
+    # Pictures for the log are made again from a part: nothing of that may be remembered.
+    flags = [
+        *("--objective contrastive --objective.gradient_cache true --objective.queue 20").split(),
+        *("--training.accumulation 2 --training.pictures_every 1").split(),
+        *("--training.checkpoint_every 1 --training.checkpoints_kept 9").split(),
+    ]
+    same = [w for pair in zip(FLAGS[::2], FLAGS[1::2], strict=True) if pair[0] not in flags
+            for w in pair]  # fmt: skip
+    words = ["pretrain", "--config", "demo", "--data.shards", str(shards), *same, *flags]
+    for name in ("whole", "cut"):
+        run(*words, "--out", str(tmp_path / name), "--training.steps", "3")
+    for step in (2, 3):
+        shutil.rmtree(tmp_path / "cut" / "checkpoints" / f"step-0000000{step}")
+
+    run(*words, "--out", str(tmp_path / "cut"), "--training.steps", "3", "--resume")
+
+    assert_same_bits(tmp_path / "whole", tmp_path / "cut")
 
 
 @pytest.mark.parametrize(
