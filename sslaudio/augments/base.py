@@ -12,6 +12,8 @@ buffers, which the checkpoint holds, and changes them in ``after_step()`` alone,
 calls after each optimiser step: equal on all ranks, whatever the parts of the batch.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -46,6 +48,12 @@ class Draws:
         """Numbers in [0, 1): one row of ``shape`` for each clip."""
         drawn = torch.rand(self.batch, *shape, generator=self.generator)
         return drawn[self.start : self.start + self.clips].to(self.device)
+
+
+def numbered(names: Sequence[str]) -> Int[Tensor, " clips"]:
+    """A number above 0 for each name, the same on every machine; for ``Draws.recordings``."""
+    digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
+    return torch.tensor([int.from_bytes(digest, "little") // 2 | 1 for digest in digests])
 
 
 @runtime_checkable

@@ -22,6 +22,19 @@ SHAPES = ("patches", "columns", "rows", "both")
 """Each patch by itself, whole columns of time, whole rows of frequency, or some of both."""
 
 
+def check_share(share: float) -> None:
+    """Refuse an ``objective.drop_share`` that is none.
+
+    Raises:
+        ValueError: it is below 0, or would leave nothing.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"objective.drop_share is {share:g}; it is the share of patches dropped, at least 0 "
+            f"and under 1 (SS-MAST: 0.2)"
+        )
+
+
 def keep(
     backbone: Backbone,
     frames: Int[Tensor, " clips"],

@@ -6,7 +6,6 @@ Out: scores of the epoch that validated best, and the encoder and head in that s
 """
 
 import copy
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -17,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sslaudio.adapters.base import Adapter
-from sslaudio.augments.base import Augment, Draws
+from sslaudio.augments.base import Augment, Draws, numbered
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.downstream.metrics import accuracy
 from sslaudio.tasks.base import Example, Fold
@@ -194,14 +193,13 @@ def _step(
 ) -> float:
     pictures, frames = _pictures(classifier.encoder, examples)
     generator = torch.Generator().manual_seed(seeds[0] * 1_000_003 + seeds[1])
-    keys = torch.tensor([1 + zlib.crc32(example.key.encode()) for example in examples])
     draws = Draws(
         generator,
         start=0,
         clips=len(examples),
         batch=len(examples),
         device=pictures.device,
-        recordings=keys.to(pictures.device),
+        recordings=numbered([example.key for example in examples]).to(pictures.device),
     )
     for augment in augments:
         pictures = augment(pictures, frames, draws)

@@ -25,7 +25,7 @@ from sslaudio import ranks
 from sslaudio.augments.base import Draws
 from sslaudio.backbones import pooling
 from sslaudio.backbones.base import Backbone
-from sslaudio.backbones.drop import keep
+from sslaudio.backbones.drop import check_share, keep
 from sslaudio.objectives.base import View, touched
 from sslaudio.objectives.info_nce import Told, info_nce, strangers
 from sslaudio.objectives.key_queue import EMPTY, KeyQueue
@@ -88,11 +88,7 @@ class Config:
 
     def __post_init__(self) -> None:
         pooling.check(self.pooling, "objective.pooling")
-        if not 0 <= self.drop_share < 1:
-            raise ValueError(
-                f"objective.drop_share is {self.drop_share:g}; it is the share of patches dropped, "
-                f"at least 0 and under 1 (SS-MAST: 0.2)"
-            )
+        check_share(self.drop_share)
         if self.temperature is not None and self.temperature <= 0:
             raise ValueError(f"objective.temperature is {self.temperature:g}; it must be above 0")
         for key in ("momentum", "momentum_end"):
@@ -152,6 +148,7 @@ class Contrastive(nn.Module):
         self.config = config
         self.settings = config.settings
         self.gradient_cache = config.gradient_cache
+        self.released = config.variant == "released"
         self.backbone = backbone
         rows = backbone.grid(backbone.patch[1]).rows
         features = pooling.pooled_dim(config.pooling, rows, backbone.dim)
@@ -163,8 +160,8 @@ class Contrastive(nn.Module):
             self.head = linear_head(features, dim, config.norm == "batch")
             self.predictor = nn.Sequential()
         self.teacher = Teacher(**self.student())
-        queue, random = self.settings.queue, config.variant == "released"
-        self.queue = KeyQueue(queue, dim, random) if queue else None
+        queue = self.settings.queue
+        self.queue = KeyQueue(queue, dim, self.released) if queue else None
         self.register_buffer("untrained", torch.full((), -1.0))
         self.embeddings: Float[Tensor, "views clips dim"] | None = None
         """The student's, of the last micro-batch."""
@@ -190,16 +187,15 @@ class Contrastive(nn.Module):
 
         Rows of several micro-batches may be laid one after the other and compared together.
         """
-        released = self.config.variant == "released" and self.training
         features: dict[str, Tensor] = {}
         order = [("student", 0), ("student", 1), ("teacher", 0), ("teacher", 1)]
-        if self.config.variant == "released":
+        if self.released:
             order = [("student", 0), ("teacher", 1), ("student", 1), ("teacher", 0)]
         for who, view in order:
-            if released and who == "student":
+            if self.released and self.training and who == "student":
                 self.teacher.update(self.student(), self.settings.momentum)
             features |= self._features(who, views[view], draws, f"{who}_{view}")
-            if self.config.variant == "released" and who == "teacher":  # before it moves again
+            if self.released and who == "teacher":  # before it moves again
                 features[f"teacher_{view}"] = self.keys(features[f"teacher_{view}"])
         clips = draws.start + torch.arange(draws.clips, device=features["student_0"].device)
         recordings = torch.zeros_like(clips) if draws.recordings is None else draws.recordings
@@ -229,7 +225,7 @@ class Contrastive(nn.Module):
         everyone = [ranks.gathered(own) for own in keys]
         places, whose = ranks.gathered(encoded["places"]), ranks.gathered(recordings)
         self.embeddings = torch.stack([query.detach() for query in queries])
-        if self.config.variant == "released":
+        if self.released:
             told = self._from_queue(queries, keys, everyone)
         else:
             told = self._from_batch(queries, keys, everyone, recordings, whose)
@@ -257,7 +253,7 @@ class Contrastive(nn.Module):
     def keys_of(self, encoded: dict[str, Tensor], view: int) -> Float[Tensor, "clips dim"]:
         """The teacher's embeddings of a view in what :meth:`encode` gave."""
         rows = encoded[f"teacher_{view}"]
-        return rows if self.config.variant == "released" else self.keys(rows)
+        return rows if self.released else self.keys(rows)
 
     @torch.no_grad()
     def keys(self, features: Float[Tensor, "clips features"]) -> Float[Tensor, "clips dim"]:
@@ -311,7 +307,7 @@ class Contrastive(nn.Module):
 
     def after_step(self, step: int, steps: int) -> None:
         """Move the teacher, and put the batch's keys into the queue."""
-        if self.config.variant == "released":  # both happen in its two passes
+        if self.released:  # both happen in its two passes
             return
         settings = self.settings
         momentum = momentum_at(
@@ -327,7 +323,7 @@ class Contrastive(nn.Module):
 
     def accumulated(self, parts: int) -> str | None:
         """What is to be said where a process's share of the batch comes in ``parts``."""
-        if self.config.variant == "released":
+        if self.released:
             return (
                 f"training.accumulation {parts} moves the teacher and the queue of "
                 f"objective.variant released at every part of a batch"

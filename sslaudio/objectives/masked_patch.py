@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sslaudio.backbones.base import Backbone
+from sslaudio.backbones.drop import check_share
 from sslaudio.objectives.decoder import HEAD_DIM
 from sslaudio.objectives.heads import Activation
 from sslaudio.objectives.masked_model import MaskedPatch, Settings, Similarity, Targets
@@ -90,11 +91,7 @@ class Config:
                 f"objective.mask_share is {self.mask_share:g}; it is the share of patches hidden, "
                 f"between 0 and 1 (SSAST: 0.78)"
             )
-        if not 0 <= self.drop_share < 1:
-            raise ValueError(
-                f"objective.drop_share is {self.drop_share:g}; it is the share of patches dropped, "
-                f"at least 0 and under 1 (SS-MAST: 0.2)"
-            )
+        check_share(self.drop_share)
         for key in ("mask_span", "head_dim", "decoder_depth"):
             value = getattr(self, key)
             if value is not None and value < 1:

@@ -5,7 +5,6 @@ follows from the seed and the step, and the stream's place is one integer, so th
 goes on to the same bits.
 """
 
-import hashlib
 import math
 import os
 import threading
@@ -23,7 +22,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from sslaudio.augments.base import Augment, Draws
+from sslaudio.augments.base import Augment, Draws, numbered
 from sslaudio.data.processes import cores
 from sslaudio.data.stream import Batch, Stream
 from sslaudio.features.front_end import FrontEnd
@@ -145,9 +144,9 @@ class Loop:
         self.front_end.to(accelerator.device)
         self.memories.to(accelerator.device)
         self.cached = is_cached(self.objective) and config.accumulation > 1
-        accumulated = getattr(self.objective, "accumulated", None)
-        if accumulated is not None and config.accumulation > 1 and accumulated(config.accumulation):
-            say(f"warning: {accumulated(config.accumulation)}")
+        accumulated = getattr(self.objective, "accumulated", lambda parts: None)
+        if config.accumulation > 1 and (told := accumulated(config.accumulation)):
+            say(f"warning: {told}")
         learner = Cached(self.objective) if self.cached else self.objective
         model, self.optimiser = accelerator.prepare(learner, optimiser)
         self.report = Report(self.run, config.steps, start, accelerator.is_main_process)
@@ -276,7 +275,7 @@ class Loop:
                 clips=len(batch.keys),
                 batch=self.stream.config.batch,
                 device=device,
-                recordings=numbered(batch).to(device, non_blocking=True),
+                recordings=recordings_of(batch).to(device, non_blocking=True),
             )
             views = []
             for _ in range(cast(Objective, self.objective).views):
@@ -409,19 +408,19 @@ def launched_processes() -> int | None:
     return None
 
 
-def numbered(batch: Batch) -> Int[Tensor, " clips"]:
+def recordings_of(batch: Batch) -> Int[Tensor, " clips"]:
     """A number above 0 for the recording of each clip; a clip that is of none has its own.
 
     A recording that two corpora have, as Freesound's, is one.
     """
-    names = [
-        f"recording {recording}" if recording is not None else f"clip {source} {key}"
-        for recording, source, key in zip(
-            batch.recordings, batch.sources.tolist(), batch.keys, strict=True
-        )
-    ]
-    digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
-    return torch.tensor([int.from_bytes(digest, "little") // 2 | 1 for digest in digests])
+    return numbered(
+        [
+            f"recording {recording}" if recording is not None else f"clip {source} {key}"
+            for recording, source, key in zip(
+                batch.recordings, batch.sources.tolist(), batch.keys, strict=True
+            )
+        ]
+    )
 
 
 def _leave_with(parent: int) -> None:
