@@ -33,7 +33,9 @@ from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
 from sslaudio.training import checkpoint
-from sslaudio.training.loop import Loop, accelerator_for, environment, from_first
+from sslaudio.training.environment import environment
+from sslaudio.training.launch import accelerator_for, from_first
+from sslaudio.training.loop import Loop
 from sslaudio.training.report import say, speak
 
 SYNTHETIC = Path("shards/synth")

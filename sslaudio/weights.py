@@ -23,7 +23,7 @@ from sslaudio.backbones.pretrained import files, gong, hf, timm
 from sslaudio.backbones.pretrained.base import Asked, Head, Pretrained
 from sslaudio.features import front_end
 from sslaudio.training import checkpoint
-from sslaudio.training.loop import environment
+from sslaudio.training.environment import environment
 from sslaudio.training.report import say, speak
 
 SOURCES = {

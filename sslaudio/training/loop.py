@@ -6,8 +6,6 @@ goes on to the same bits.
 """
 
 import math
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,12 +16,10 @@ from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from sslaudio.augments.base import Augment, Draws, numbered
-from sslaudio.data.processes import cores
 from sslaudio.data.stream import Batch, Stream
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import Objective, View
@@ -352,62 +348,6 @@ def _found(scalars: Mapping[str, float], first: str) -> str:
     return told
 
 
-def accelerator_for(precision: str) -> Accelerator:
-    """An accelerator on the GPUs there are, or on the CPU with its cores shared by the ranks.
-
-    Raises:
-        ValueError: fp16 without a GPU, or a launch of several processes that yields one.
-    """
-    gpu = torch.cuda.is_available()
-    if precision == "fp16" and not gpu:
-        raise ValueError("training.precision is fp16, which needs a GPU; set bf16 or fp32")
-    asked = launched_processes()
-    if "LOCAL_RANK" in os.environ or asked is not None:
-        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    # Buffers are changed alike on all ranks; sending a queue of keys at each step would cost more
-    # than the step.
-    accelerator = Accelerator(
-        cpu=not gpu,
-        mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
-    if asked is not None and accelerator.num_processes != asked:
-        raise ValueError(
-            f"{asked} processes were asked for and {accelerator.num_processes} answered; on CPUs "
-            f"launch with `accelerate launch --multi_gpu --num_processes {asked}`"
-        )
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
-    torch.set_num_threads(max(1, cores() // local))
-    return accelerator
-
-
-def from_first(accelerator: Accelerator, value: Any) -> Any:
-    """The first process's ``value``, on all of them."""
-    if accelerator.num_processes == 1:
-        return value
-    shared = [value]
-    broadcast_object_list(shared)
-    return shared[0]
-
-
-def launched_processes() -> int | None:
-    """Processes that ``accelerate launch --num_processes`` asked for; None where it did not say.
-
-    ``--cpu --num_processes 2`` starts one process and tells it nothing, so the launcher's own
-    words are read.
-    """
-    try:
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")
-    except (OSError, UnicodeDecodeError):
-        return None
-    for word, value in zip(words, [*words[1:], ""], strict=True):
-        name, equals, joined = word.partition("=")
-        if name in ("--num_processes", "--num-processes", "--nproc_per_node"):
-            number = joined if equals else value
-            return int(number) if number.isdigit() else None
-    return None
-
-
 def recordings_of(batch: Batch) -> Int[Tensor, " clips"]:
     """A number above 0 for the recording of each clip; a clip that is of none has its own.
 
@@ -423,13 +363,6 @@ def recordings_of(batch: Batch) -> Int[Tensor, " clips"]:
     )
 
 
-def _leave_with(parent: int) -> None:
-    """End this process when its launcher is gone: a signal to it does not reach its children."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(143)
-
-
 def _mixed(*numbers: int) -> int:
     """One seed from several numbers (the 64-bit FNV-1a hash of them)."""
     mixed = 0xCBF29CE484222325
@@ -437,19 +370,3 @@ def _mixed(*numbers: int) -> int:
         for byte in (number & (1 << 64) - 1).to_bytes(8, "little"):
             mixed = ((mixed ^ byte) * 0x100000001B3) & (1 << 64) - 1
     return mixed >> 1
-
-
-def environment() -> dict[str, Any]:
-    """What a result's reader wants to know of the machine and the packages."""
-    import platform
-
-    import accelerate
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "accelerate": accelerate.__version__,
-        "threads": torch.get_num_threads(),
-        "processor": platform.machine(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }

@@ -1,0 +1,76 @@
+"""How a run's processes are started, told apart, and ended together."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+
+from sslaudio.data.processes import cores
+
+
+def accelerator_for(precision: str) -> Accelerator:
+    """An accelerator on the GPUs there are, or on the CPU with its cores shared by the ranks.
+
+    Raises:
+        ValueError: fp16 without a GPU, or a launch of several processes that yields one.
+    """
+    gpu = torch.cuda.is_available()
+    if precision == "fp16" and not gpu:
+        raise ValueError("training.precision is fp16, which needs a GPU; set bf16 or fp32")
+    asked = launched_processes()
+    if "LOCAL_RANK" in os.environ or asked is not None:
+        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    # Buffers are changed alike on all ranks; sending a queue of keys at each step would cost more
+    # than the step.
+    accelerator = Accelerator(
+        cpu=not gpu,
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    if asked is not None and accelerator.num_processes != asked:
+        raise ValueError(
+            f"{asked} processes were asked for and {accelerator.num_processes} answered; on CPUs "
+            f"launch with `accelerate launch --multi_gpu --num_processes {asked}`"
+        )
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    torch.set_num_threads(max(1, cores() // local))
+    return accelerator
+
+
+def from_first(accelerator: Accelerator, value: Any) -> Any:
+    """The first process's ``value``, on all of them."""
+    if accelerator.num_processes == 1:
+        return value
+    shared = [value]
+    broadcast_object_list(shared)
+    return shared[0]
+
+
+def launched_processes() -> int | None:
+    """Processes that ``accelerate launch --num_processes`` asked for; None where it did not say.
+
+    ``--cpu --num_processes 2`` starts one process and tells it nothing, so the launcher's own
+    words are read.
+    """
+    try:
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")
+    except (OSError, UnicodeDecodeError):
+        return None
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        name, equals, joined = word.partition("=")
+        if name in ("--num_processes", "--num-processes", "--nproc_per_node"):
+            number = joined if equals else value
+            return int(number) if number.isdigit() else None
+    return None
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when its launcher is gone: a signal to it does not reach its children."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(143)
