@@ -30,7 +30,7 @@ from sslaudio.downstream import probe as probes
 from sslaudio.features.front_end import Config as Features
 from sslaudio.features.stats import Statistics, measure, plain
 from sslaudio.tasks.base import Example, Fold, Task
-from sslaudio.training import checkpoint
+from sslaudio.training import runs, storage
 from sslaudio.training.report import Report, is_first_process, say, speak
 
 CORPORA = {"speechcommands": "speech_commands"}
@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
                 say(f"warning: {warning.message}")
     stamp = time.strftime("%Y%m%d-%H%M%S")
     out = arguments.out or Path("runs") / f"{task.name}-{recipe.adapter.name}-{stamp}"
-    checkpoint.check_out(out)
+    runs.check_out(out)
     _check_free(out)
     features = recipe.features
     if features.cuts(round(task.seconds * features.sample_rate)):
@@ -77,8 +77,8 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     if task.notes:
         say(f"{task.name}: {'; '.join(task.notes)}")
     records: list[results.Record] = []
-    with checkpoint.held(out):
-        checkpoint.write_text(out / "recipe.yaml", configs.to_yaml(recipe))
+    with runs.held(out):
+        storage.write_text(out / "recipe.yaml", configs.to_yaml(recipe))
         for fold in task.folds:
             folder = out / f"fold-{fold.name}" if len(task.folds) > 1 else out
             records.append(_fold(recipe, config, task, fold, arguments.checkpoint, folder))
@@ -88,7 +88,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
             )
         if len(task.folds) > 1:
             best = max(records, key=lambda record: record.validation)
-            checkpoint.copy_weights(out / f"fold-{best.fold}", out)
+            runs.copy_weights(out / f"fold-{best.fold}", out)
         results.write(out / "results.json", records)
     say(results.table(records))
     if len(task.folds) > 1:
@@ -105,7 +105,7 @@ def _check_free(out: Path) -> None:
     """
     begun = out / "recipe.yaml"
     other = begun.is_file() and "task" not in configs.read_yaml(begun)
-    other |= checkpoint.is_imported(out)
+    other |= runs.is_imported(out)
     if (out / "results.json").is_file() or (out / "checkpoints").exists() or other:
         raise ValueError(f"--out {out} holds a run already; give another")
 
@@ -118,7 +118,7 @@ def _recipe(
     given = configs.read_yaml(path) if path else {}
     own = None
     if arguments.checkpoint is not None:
-        own = checkpoint.read_config(arguments.checkpoint)
+        own = runs.read_config(arguments.checkpoint)
         for other in ("head", "objective"):  # the model's own are made below
             own.pop(other, None)
     words = list(flags)
@@ -167,7 +167,7 @@ def _fold(
         weights = {f"head.{name}": value for name, value in head.state_dict().items()}
     weights |= {f"backbone.{key}": value for key, value in encoder.backbone.state_dict().items()}
     extra = {"classes": list(task.classes), "task": configs.plain(recipe.task), "fold": fold.name}
-    checkpoint.save_weights(out, weights, {**config, **extra})
+    runs.save_weights(out, weights, {**config, **extra})
     return results.record(
         task,
         fold,
@@ -201,7 +201,7 @@ def _encoder(
         config = recipes.model_config(recipe, clip_frames, kept)
     encoder = recipes.build_encoder(config)
     if run is not None:
-        recipes.fill_backbone(encoder.backbone, checkpoint.read_weights(run), str(run))
+        recipes.fill_backbone(encoder.backbone, runs.read_weights(run), str(run))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return encoder.eval().to(device), config
 

@@ -32,7 +32,7 @@ from sslaudio.data.stream import Stream
 from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
-from sslaudio.training import checkpoint
+from sslaudio.training import checkpoint, runs, storage
 from sslaudio.training.environment import environment
 from sslaudio.training.launch import accelerator_for, from_first
 from sslaudio.training.loop import Loop
@@ -85,7 +85,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     speak()
     name = arguments.config or ("continued" if arguments.init else "demo")
     run = arguments.out or Path("runs") / f"{Path(name).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    checkpoint.check_out(run)
+    runs.check_out(run)
     resumed = _resumed(run, arguments.resume)
     path, told = _found(arguments, run)
     if told:
@@ -106,7 +106,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
         recipe = _with_synthetic_shards(recipe, accelerator)
     if _is_run(run):
         _check_unchanged(run, recipe, resumed)
-    with checkpoint.held(run) if accelerator.is_main_process else nullcontext():
+    with runs.held(run) if accelerator.is_main_process else nullcontext():
         _train(recipe, run, resumed, accelerator, arguments.init)
     say(f"done: {run}\n  look:     tensorboard --logdir {run}")
     say(f"  use:      sslaudio finetune --task NAME --root DIR --checkpoint {run}")
@@ -129,7 +129,7 @@ def _recipe(path: Path | None, init: Path | None, flags: list[str]) -> recipes.P
     if init is None:
         return cast(recipes.Pretrain, recipes.read(path, flags))
     given = configs.read_yaml(path) if path else {}
-    own = checkpoint.read_config(init)
+    own = runs.read_config(init)
     return cast(recipes.Pretrain, recipes.over(own, given, flags, recipes.Pretrain))
 
 
@@ -166,7 +166,7 @@ def _train(
     config["objective"] = configs.plain(recipe.objective)
     config["provenance"] = _provenance(run, resumed, init)
     if init is not None and resumed is None:
-        recipes.fill_backbone(backbone, checkpoint.read_weights(init), f"--init {init}")
+        recipes.fill_backbone(backbone, runs.read_weights(init), f"--init {init}")
     objective = recipe.objective.build(backbone)
     front_end = FrontEnd(recipe.features, **statistics)
     if init is not None and resumed is None:
@@ -184,10 +184,10 @@ def _train(
 
     def save_model() -> None:
         weights = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
-        checkpoint.save_weights(run, weights, config)
+        runs.save_weights(run, weights, config)
 
     if accelerator.is_main_process:
-        checkpoint.write_text(run / "recipe.yaml", configs.to_yaml(recipe))
+        storage.write_text(run / "recipe.yaml", configs.to_yaml(recipe))
         if resumed is None:
             save_model()
         say(
@@ -220,7 +220,7 @@ def _statistics(
     if features.mean is not None and features.std is not None:
         return {"mean": features.mean, "std": features.std}
     if resumed is not None:
-        kept = checkpoint.read_config(run)
+        kept = runs.read_config(run)
         return {"mean": kept["features"]["mean"], "std": kept["features"]["std"]}
     found = None
     if accelerator.is_main_process:
@@ -249,7 +249,7 @@ def _resumed(run: Path, resume: str | None) -> Path | None:
         ValueError: a run is there and was not asked for, or was asked for and is not there.
     """
     there = checkpoint.checkpoints(run)
-    if checkpoint.is_imported(run):
+    if runs.is_imported(run):
         raise ValueError(
             f"--out {run} holds imported weights; give another, and --init {run} to start from them"
         )
@@ -301,7 +301,7 @@ def _front_end(recipe: recipes.Pretrain) -> dict[str, Any]:
 
 def _provenance(run: Path, resumed: Path | None, init: Path | None) -> dict[str, Any]:
     if resumed is not None:
-        return dict(checkpoint.read_config(run).get("provenance", {}))
+        return dict(runs.read_config(run).get("provenance", {}))
     found = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=Path(__file__).parent,

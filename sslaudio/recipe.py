@@ -21,7 +21,7 @@ from sslaudio.downstream import probe as probes
 from sslaudio.downstream.classify import Classifier, Head
 from sslaudio.features import front_end
 from sslaudio.plugins import Plugin, plugin_field
-from sslaudio.training import checkpoint, loop
+from sslaudio.training import loop, runs
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def model_config(recipe: Any, clip_frames: int, statistics: Mapping[str, float])
         statistics: ``mean`` and ``std`` of the pictures.
     """
     return {
-        "format": checkpoint.FORMAT,
+        "format": runs.FORMAT,
         "features": {**configs.plain(recipe.features), **statistics},
         "backbone": configs.plain(recipe.backbone),
         "clip_frames": clip_frames,
@@ -175,8 +175,8 @@ def build_encoder(config: Mapping[str, Any]) -> Encoder:
 
 def load_encoder(run: Path) -> Encoder:
     """The encoder of a RUN or of one of its checkpoints, in eval mode."""
-    encoder = build_encoder(checkpoint.read_config(run))
-    fill_backbone(encoder.backbone, checkpoint.read_weights(run), str(run))
+    encoder = build_encoder(runs.read_config(run))
+    fill_backbone(encoder.backbone, runs.read_weights(run), str(run))
     return encoder.eval()
 
 
@@ -186,7 +186,7 @@ def load_classifier(run: Path) -> Classifier:
     Raises:
         ValueError: the RUN has no head.
     """
-    config, weights = checkpoint.read_config(run), checkpoint.read_weights(run)
+    config, weights = runs.read_config(run), runs.read_weights(run)
     own = {
         name.removeprefix("head."): value
         for name, value in weights.items()
@@ -200,7 +200,7 @@ def load_classifier(run: Path) -> Classifier:
     encoder, classes = build_encoder(config), tuple(config["classes"])
     fill_backbone(encoder.backbone, weights, str(run))
     head = Head(encoder.dim, len(classes), config.get("head", {}).get("norm_eps"))
-    checkpoint.fill(head, own, f"the head of {run}")
+    runs.fill(head, own, f"the head of {run}")
     return Classifier(encoder, head, classes).eval()
 
 
@@ -224,19 +224,17 @@ def fill_heads(objective: nn.Module, chosen: Plugin, run: Path) -> str | None:
     """
     # A classifier's head is none of pretraining's; what a run counted and remembered stays its own.
     aside: tuple[str, ...] = ("backbone.", "untrained", "queue.")
-    if checkpoint.read_config(run).get("classes"):
+    if runs.read_config(run).get("classes"):
         aside = (*aside, "head.")
     there = {
-        name: value
-        for name, value in checkpoint.read_weights(run).items()
-        if not name.startswith(aside)
+        name: value for name, value in runs.read_weights(run).items() if not name.startswith(aside)
     }
     if not there:
         return None
     state = objective.state_dict()
     here = {name: value for name, value in state.items() if not name.startswith(aside)}
     names = ", ".join(sorted({name.split(".")[0] for name in there}))
-    trained = checkpoint.read_config(run).get("objective", {})
+    trained = runs.read_config(run).get("objective", {})
     if trained.get("name", chosen.name) != chosen.name:
         return f"{run}: {names} are left out, they are of objective {trained['name']}"
     for key in HEADS_HANG_ON:
@@ -274,4 +272,4 @@ def fill_backbone(backbone: nn.Module, weights: Mapping[str, Tensor], source: st
         for name, value in weights.items()
         if name.startswith("backbone.")
     }
-    checkpoint.fill(backbone, cast(Backbone, backbone).fitted(own), source)
+    runs.fill(backbone, cast(Backbone, backbone).fitted(own), source)

@@ -22,7 +22,7 @@ from sslaudio.backbones.patches import Cutter
 from sslaudio.backbones.pretrained import files, gong, hf, timm
 from sslaudio.backbones.pretrained.base import Asked, Head, Pretrained
 from sslaudio.features import front_end
-from sslaudio.training import checkpoint
+from sslaudio.training import runs, storage
 from sslaudio.training.environment import environment
 from sslaudio.training.report import say, speak
 
@@ -83,7 +83,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     """Do what the verb says; gives the exit status."""
     speak()
     out = arguments.out
-    checkpoint.check_out(out)
+    runs.check_out(out)
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"--out {out} is there already and not empty; give another")
     if arguments.weights_verb == "import":
@@ -142,7 +142,7 @@ def _import(arguments: argparse.Namespace, flags: list[str]) -> int:
         "sha256": found.sha256,
         **environment(),
     }
-    checkpoint.save_weights(arguments.out, weights, config)
+    runs.save_weights(arguments.out, weights, config)
     for note in notes:
         say(note)
     millions = sum(weight.numel() for weight in encoder.backbone.parameters()) / 1e6
@@ -283,7 +283,7 @@ def read_classes(file: Path) -> tuple[str, ...]:
 
 
 def _export(run: Path, out: Path) -> int:
-    config, weights = checkpoint.read_config(run), checkpoint.read_weights(run)
+    config, weights = runs.read_config(run), runs.read_weights(run)
     model = configs.build(
         recipes.Model, {key: config[key] for key in ("features", "backbone")}, str(run)
     )
@@ -304,11 +304,9 @@ def _export(run: Path, out: Path) -> int:
     extractor = hf.extractor_out(
         features.mean, features.std, features.bins, frames, features.sample_rate
     )
-    checkpoint.save_tensors(out / files.WEIGHTS[0], tensors, {"format": "pt"})
-    checkpoint.write_json(out / hf.EXTRACTOR, extractor)
-    checkpoint.write_json(
-        out / hf.SETTINGS, hf.settings_out(backbone, features.bins, frames, classes)
-    )
+    storage.save_tensors(out / files.WEIGHTS[0], tensors, {"format": "pt"})
+    storage.write_json(out / hf.EXTRACTOR, extractor)
+    storage.write_json(out / hf.SETTINGS, hf.settings_out(backbone, features.bins, frames, classes))
     for note in [*why, *_differences(model, head, clip_frames, frames)]:
         say(f"warning: {note}")
     name = "ASTForAudioClassification" if head else "ASTModel"

@@ -26,7 +26,7 @@ from sslaudio.data.corpora.base import sound_files
 from sslaudio.data.decode import DecodeError, decode
 from sslaudio.data.progress import Advance
 from sslaudio.tasks.base import Example
-from sslaudio.training.checkpoint import replacing
+from sslaudio.training.storage import replacing
 
 WINDOW_BATCHES = 16
 """Batches' worth of decoded clips that are sorted by length together."""

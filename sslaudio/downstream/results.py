@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sslaudio.tasks.base import Fold, Task
-from sslaudio.training.checkpoint import write_text
+from sslaudio.training.storage import write_text
 
 
 @dataclass(frozen=True)

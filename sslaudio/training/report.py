@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from sslaudio.training.checkpoint import replacing
+from sslaudio.training.storage import replacing
 
 LOG = logging.getLogger("sslaudio")
 

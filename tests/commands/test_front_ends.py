@@ -9,7 +9,7 @@ import yaml
 
 import sslaudio
 from sslaudio.cli import main
-from sslaudio.training.checkpoint import read_config
+from sslaudio.training.runs import read_config
 
 SMALL = [
     "--data.batch", "16", "--data.clip_seconds", "1", "--backbone.patch", "32", "16",

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from sslaudio import recipe as recipes
 from sslaudio.cli import main
 from sslaudio.recipe import Pretrain
-from sslaudio.training.checkpoint import checkpoints, read_config
+from sslaudio.training.checkpoint import checkpoints
+from sslaudio.training.runs import read_config
 
 ROOT = Path(__file__).parents[2]
 FILES = {

@@ -1,0 +1,158 @@
+"""A run's folder: its weights and ``config.json``, and who may write there.
+
+A RUN holds ``recipe.yaml``, ``config.json``, ``model.safetensors``, ``metrics.jsonl``, TensorBoard
+events and ``checkpoints/step-00000123/``.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sslaudio.training.storage import load_tensors, replacing, save_tensors, write_json
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+FORMAT = 1
+"""Of ``config.json``."""
+
+
+def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Write weights and the ``config.json`` that tells how to build and feed the model."""
+    save_tensors(folder / WEIGHTS, weights)
+    write_json(folder / CONFIG, config)
+
+
+def copy_weights(source: Path, run: Path) -> None:
+    """Make the weights and ``config.json`` of ``source`` those of ``run``."""
+    for name in (WEIGHTS, CONFIG):
+        with replacing(run / name) as draft:
+            shutil.copyfile(source / name, draft)
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Read the ``config.json`` of a RUN, or of the run that one of its checkpoints belongs to.
+
+    Raises:
+        ValueError: there is no such run, or its ``config.json`` is none.
+    """
+    path = run_folder(run) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); copy the run again") from error
+    kinds = {"features": dict, "backbone": dict, "clip_frames": int}
+    for key, kind in kinds.items():
+        if not isinstance(config, dict) or not isinstance(config.get(key), kind):
+            raise ValueError(
+                f"{path} is no config of a run: its {key} is no {kind.__name__}; copy the run again"
+            )
+    if config.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is of format {config.get('format')}, and this version reads {FORMAT}; use the "
+            f"version of sslaudio that wrote it"
+        )
+    return config
+
+
+def read_weights(run: Path) -> dict[str, Tensor]:
+    """Weights of a RUN, or of one of its checkpoints.
+
+    Raises:
+        ValueError: there are none, or they are damaged.
+    """
+    run_folder(run)
+    return load_tensors(run / WEIGHTS)
+
+
+def is_imported(run: Path) -> bool:
+    """Whether ``run`` holds weights that no recipe made."""
+    return (run / CONFIG).is_file() and not (run / "recipe.yaml").is_file()
+
+
+def run_folder(run: Path) -> Path:
+    """The RUN that ``run`` is, or is a checkpoint of.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    place = run.resolve()
+    if (place / CONFIG).is_file():
+        return place
+    holder = place.parent.parent
+    if place.is_dir() and place.parent.name == "checkpoints" and (holder / CONFIG).is_file():
+        return holder
+    folds = sorted(path.parent.name for path in run.glob(f"fold-*/{CONFIG}"))
+    if folds:
+        raise ValueError(f"{run} holds a model a fold: give one of {', '.join(folds)} in it")
+    what = "is no run" if run.exists() else "does not exist"
+    raise ValueError(
+        f"{run} {what}: give a folder that `sslaudio pretrain`, `sslaudio finetune` or `sslaudio "
+        f"weights import` wrote (there is a {CONFIG} in it), or one of its checkpoints"
+    )
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Load ``weights`` into ``module``, every one of them and nothing else.
+
+    Raises:
+        ValueError: names or shapes differ; the first difference is told.
+    """
+    wanted = module.state_dict()
+    for name in sorted(set(wanted) ^ set(weights)):
+        what = "lacks" if name in wanted else "has an unknown weight"
+        raise ValueError(
+            f"{source} does not fit this model: it {what} {name!r}; leave out what the recipe or "
+            f"flags say of backbone and objective (backbone.size, backbone.patch …) to take its own"
+        )
+    for name, value in weights.items():
+        if value.shape != wanted[name].shape:
+            raise ValueError(
+                f"{source} does not fit this model: {name} is {tuple(value.shape)} there and "
+                f"{tuple(wanted[name].shape)} here; use its own backbone.size, backbone.patch "
+                f"and features"
+            )
+    module.load_state_dict(dict(weights))
+
+
+def check_out(run: Path) -> None:
+    """Check that a run can be written to a folder, made later if absent.
+
+    Raises:
+        ValueError: something else has that name, or it may not be written.
+    """
+    there = next(place for place in (run, *run.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"cannot make the folder --out {run}: {there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"--out {run} may not be written to; give a folder of your own")
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Hold a run's folder, so that no second process writes into it.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    fresh = not run.exists()
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another process is writing into {run}; wait for it, or give another --out"
+            ) from error
+        try:
+            yield
+        except ValueError:
+            if fresh and [path.name for path in run.iterdir()] == [".lock"]:
+                shutil.rmtree(run)  # what was refused leaves nothing behind
+            raise
