@@ -16,6 +16,8 @@ if __name__ == "__main__":  # run as a file: the folder above, not this one, hol
 
 import argparse
 import dataclasses
+import datetime
+import statistics
 import subprocess
 import time
 import warnings
@@ -78,6 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("must", "auto"),
         help="go on with the run in --out; auto: start where there is none",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build everything, take a step, tell shapes, memory, speed and the time of the whole "
+        "run, and write nothing",
+    )
 
 
 def main(arguments: argparse.Namespace, flags: list[str]) -> int:
@@ -103,11 +111,18 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
         )
     accelerator = accelerator_for(recipe.training.precision)
     if not recipe.data.shards and path is not None and path.stem == "demo":
-        recipe = _with_synthetic_shards(recipe, accelerator)
+        recipe = _with_synthetic_shards(recipe, accelerator, arguments.dry_run)
     if _is_run(run):
         _check_unchanged(run, recipe, resumed)
+    if arguments.dry_run:
+        _rehearse(_loop(recipe, run, resumed, accelerator, arguments.init), recipe, resumed)
+        return 0
     with runs.held(run) if accelerator.is_main_process else nullcontext():
-        _train(recipe, run, resumed, accelerator, arguments.init)
+        loop = _loop(recipe, run, resumed, accelerator, arguments.init)
+        status = _train(loop, recipe, resumed)
+    if status:
+        say(f"stopped: {run}\n  go on:    sslaudio pretrain --out {run} --resume")
+        return status
     say(f"done: {run}\n  look:     tensorboard --logdir {run}")
     say(f"  use:      sslaudio finetune --task NAME --root DIR --checkpoint {run}")
     return 0
@@ -133,9 +148,10 @@ def _recipe(path: Path | None, init: Path | None, flags: list[str]) -> recipes.P
     return cast(recipes.Pretrain, recipes.over(own, given, flags, recipes.Pretrain))
 
 
-def _train(
+def _loop(
     recipe: recipes.Pretrain, run: Path, resumed: Path | None, accelerator: Any, init: Path | None
-) -> None:
+) -> Loop:
+    """All parts of a run, wired; nothing is written."""
     training = recipe.training
     stream = Stream(
         recipe.data,
@@ -161,14 +177,14 @@ def _train(
             f"which nothing is to be learned; make backbone.patch smaller or data.clip_seconds "
             f"longer"
         )
-    statistics = _statistics(recipe, run, resumed, accelerator)
-    config = recipes.model_config(recipe, clip_frames, statistics)
+    measured = _statistics(recipe, run, resumed, accelerator)
+    config = recipes.model_config(recipe, clip_frames, measured)
     config["objective"] = configs.plain(recipe.objective)
     config["provenance"] = _provenance(run, resumed, init)
     if init is not None and resumed is None:
         recipes.fill_backbone(backbone, runs.read_weights(init), f"--init {init}")
     objective = recipe.objective.build(backbone)
-    front_end = FrontEnd(recipe.features, **statistics)
+    front_end = FrontEnd(recipe.features, **measured)
     if init is not None and resumed is None:
         told = recipes.fill_heads(objective, recipe.objective, init)
         if told:
@@ -186,18 +202,7 @@ def _train(
         weights = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
         runs.save_weights(run, weights, config)
 
-    if accelerator.is_main_process:
-        storage.write_text(run / "recipe.yaml", configs.to_yaml(recipe))
-        if resumed is None:
-            save_model()
-        say(
-            f"{stream.clips} clips, {stream.seconds / 3600:.2f} h; {recipe.backbone.name} of "
-            f"{sum(p.numel() for p in backbone.parameters()) / 1e6:.2f} M weights; "
-            f"{training.steps} steps of {recipe.data.batch} clips into {run}; "
-            f"{accelerator.num_processes} process(es) on {accelerator.device}, "
-            f"{torch.get_num_threads()} threads each, {training.precision}"
-        )
-    Loop(
+    return Loop(
         objective,
         front_end,
         [augment.build() for augment in recipe.augments],
@@ -209,7 +214,64 @@ def _train(
         first=first,
         watchers=watchers,
         texts={"recipe": configs.to_yaml(recipe), "environment": str(config["provenance"])},
-    ).train(resumed)
+    )
+
+
+def _train(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None) -> int:
+    """Train; gives the status of a request to stop, or 0."""
+    accelerator, stream = loop.accelerator, loop.stream
+    if accelerator.is_main_process:
+        storage.write_text(loop.run / "recipe.yaml", configs.to_yaml(recipe))
+        if resumed is None:
+            loop.save_model()
+        say(
+            f"{stream.clips} clips, {stream.seconds / 3600:.2f} h; {recipe.backbone.name} of "
+            f"{_millions(loop.objective.backbone)} weights; "
+            f"{recipe.training.steps} steps of {recipe.data.batch} clips into {loop.run}; "
+            f"{accelerator.num_processes} process(es) on {accelerator.device}, "
+            f"{torch.get_num_threads()} threads each, {recipe.training.precision}"
+        )
+    return loop.train(resumed)
+
+
+def _rehearse(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None) -> None:
+    """Take a step on real data and tell what the run would be."""
+    shown = loop.rehearse(resumed)
+    objective, stream, training = cast(Any, loop.objective), loop.stream, recipe.training
+    parts = loop.accelerator.num_processes * training.accumulation
+    grid = objective.backbone.grid(shown.pictures[2])
+    learned = [weight for weight in objective.parameters() if weight.requires_grad]
+    first, *timed = shown.seconds
+    each = statistics.median(timed)
+    left = max(0, training.steps - shown.start)
+    stored = sum(value.nbytes for value in objective.state_dict().values())
+    moments = 2 * sum(weight.nbytes for weight in learned)
+    told = "  ".join(f"{name} {value:.4g}" for name, value in shown.means.items())
+    kept = training.checkpoints_kept
+    rows = {
+        "sound": f"{stream.clips:,} clips, {stream.seconds / 3600:.2f} h; a step takes "
+        f"{recipe.data.batch}, {shown.waveforms[0]} at a time (in {parts} parts)",
+        "waveforms": f"{list(shown.waveforms)}: clips, samples at {stream.sample_rate} Hz",
+        "pictures": f"{list(shown.pictures)}: clips, bins, frames; {objective.views} view(s)",
+        "tokens": f"{grid.rows} x {grid.columns} a clip, of dim {objective.backbone.dim}",
+        "weights": f"{_millions(objective.backbone)} in the {recipe.backbone.name} backbone; "
+        f"{_millions(objective)} in all; {sum(w.numel() for w in learned) / 1e6:.2f} M learn",
+        "step": told or "skipped: its loss or gradient is not finite",
+        "memory": f"{shown.peak_bytes / 2**30:.2f} GiB at most in this process on "
+        f"{loop.accelerator.device}, which has {shown.total_bytes / 2**30:.1f}",
+        "disk": f"{(stored + moments) / 2**20:.1f} MiB a checkpoint, {kept} kept",
+        "speed": f"{recipe.data.batch / each:.0f} clips/s, {each:.3f} s a step ({first:.3f} the "
+        f"first), {loop.accelerator.num_processes} process(es), {torch.get_num_threads()} "
+        f"threads each, {training.precision}",
+        "whole run": f"{left} steps, {datetime.timedelta(seconds=round(left * each))}",
+    }
+    say("dry run, nothing is written")
+    for name, text in rows.items():
+        say(f"  {name:10s} {text}")
+
+
+def _millions(module: Any) -> str:
+    return f"{sum(weight.numel() for weight in module.parameters()) / 1e6:.2f} M"
 
 
 def _statistics(
@@ -229,7 +291,14 @@ def _statistics(
     return from_first(accelerator, found)
 
 
-def _with_synthetic_shards(recipe: recipes.Pretrain, accelerator: Any) -> recipes.Pretrain:
+def _with_synthetic_shards(
+    recipe: recipes.Pretrain, accelerator: Any, dry: bool
+) -> recipes.Pretrain:
+    if dry and not (SYNTHETIC / "index.json").is_file():
+        raise ValueError(
+            "no --data.shards, and a dry run makes no synthetic ones; name some, or make them with "
+            f"`sslaudio shards synth --out {SYNTHETIC}`"
+        )
     say(f"no --data.shards: the synthetic shards in {SYNTHETIC}, made if absent")
     with accelerator.main_process_first():
         if accelerator.is_main_process and not (SYNTHETIC / "index.json").is_file():

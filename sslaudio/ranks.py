@@ -32,6 +32,15 @@ def gathered(rows: Shaped[Tensor, "rows *rest"]) -> Shaped[Tensor, "all_rows *re
     return torch.cat(parts)
 
 
+@torch.no_grad()
+def most(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The largest of all processes' ``values``, each by itself."""
+    if several():
+        values = values.clone()
+        distributed.all_reduce(values, distributed.ReduceOp.MAX)
+    return values
+
+
 class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(context, values):  # type: ignore[no-untyped-def]

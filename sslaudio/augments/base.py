@@ -9,7 +9,8 @@ to deviation 1, so that 0 is the mean; padded columns are 0 and stay 0.
 
 An augment that remembers (a bank of past clips) is a module that keeps what it remembers in
 buffers, which the checkpoint holds, and changes them in ``after_step()`` alone, which the loop
-calls after each optimiser step: equal on all ranks, whatever the parts of the batch.
+calls after each optimiser step: equal on all ranks, whatever the parts of the batch. After a step
+that was skipped ``skip_step()`` is called instead, where it is offered.
 """
 
 import hashlib

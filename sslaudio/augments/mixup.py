@@ -78,6 +78,11 @@ class Mixup(nn.Module):
         if self.bank is not None:
             self.bank.after_step()
 
+    def skip_step(self) -> None:
+        """Let the bank forget them."""
+        if self.bank is not None:
+            self.bank.skip_step()
+
 
 def build(config: Config) -> Augment:
     """The augment, with a bank of its own where it wants one."""

@@ -156,6 +156,10 @@ class Bank(nn.Module):
             buffer.index_copy_(0, places[-size:], _whole(rows)[-size:])
         self.place.add_(clips).remainder_(size)
 
+    def skip_step(self) -> None:
+        """Forget what was put aside."""
+        self._aside.clear()
+
     def _widen(self, bins: int, width: int) -> None:
         clips, known, was = self.pictures.shape
         if known == 0:

@@ -2,8 +2,10 @@
 
 import itertools
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -30,6 +32,7 @@ def read_ahead(read: Callable[[int], Part], workers: int) -> Iterator[Part]:
         yield from map(read, itertools.count())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch.utils.data", __name__])  # imported once, not per worker
+    _start_server()
     loader = DataLoader(
         _Parts(read),
         batch_size=None,
@@ -42,6 +45,22 @@ def read_ahead(read: Callable[[int], Part], workers: int) -> Iterator[Part]:
         if isinstance(part, _Failure):
             raise ValueError(part.message)
         yield part
+
+
+def _start_server() -> None:
+    """Start the process that forks the workers, deaf to signals as they will be.
+
+    A scheduler, or Ctrl-C, signals every process of a run; training may have a step to finish and a
+    state to save first, and takes its workers along when it ends.
+    """
+    signals = {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        resource_tracker.ensure_running()  # which unblocks what it is deaf to by itself
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,11 @@ class Objective(Protocol):
         ...
 
     def after_step(self, step: int, steps: int) -> None:
-        """Called once after each optimiser step."""
+        """Called once after each optimiser step.
+
+        After a step that was skipped its buffers are put back, and ``skip_step()`` is called
+        instead, where it is offered.
+        """
         ...
 
     def pictures(self, views: list[View], draws: Draws) -> dict[str, Float[Tensor, "rows bins c"]]:

@@ -321,6 +321,10 @@ class Contrastive(nn.Module):
             self.queue.push(both, recordings[order].repeat_interleave(2))
         self._new.clear()
 
+    def skip_step(self) -> None:
+        """Forget the keys of a step that was skipped."""
+        self._new.clear()
+
     def accumulated(self, parts: int) -> str | None:
         """What is to be said where a process's share of the batch comes in ``parts``."""
         if self.released:

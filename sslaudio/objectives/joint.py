@@ -136,6 +136,11 @@ class Joint(nn.Module):
         for member in self.members.values():
             cast(Any, member).after_step(step, steps)
 
+    def skip_step(self) -> None:
+        """Tell whichever has something to forget."""
+        for member in self.members.values():
+            getattr(member, "skip_step", lambda: None)()
+
     def pictures(self, views: list[View], draws: Draws) -> dict[str, Tensor]:
         """Those of both, behind their names."""
         return {

@@ -1,6 +1,7 @@
 """How a run's processes are started, told apart, and ended together."""
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
 
 from sslaudio.data.processes import cores
+
+GRACE_SECONDS = 300.0
+"""Time that a process whose launcher is gone has to finish its step and save."""
 
 
 def accelerator_for(precision: str) -> Accelerator:
@@ -51,6 +55,11 @@ def from_first(accelerator: Accelerator, value: Any) -> Any:
     return shared[0]
 
 
+def from_all(accelerator: Accelerator, values: list[Any]) -> list[Any]:
+    """The values of all processes, those of the first one first, on all of them."""
+    return values if accelerator.num_processes == 1 else gather_object(values)
+
+
 def launched_processes() -> int | None:
     """Processes that ``accelerate launch --num_processes`` asked for; None where it did not say.
 
@@ -70,7 +79,12 @@ def launched_processes() -> int | None:
 
 
 def _leave_with(parent: int) -> None:
-    """End this process when its launcher is gone: a signal to it does not reach its children."""
+    """End this process when its launcher is gone: a signal to it does not reach its children.
+
+    Where the loop hears it as a request to stop, it has time to save.
+    """
     while os.getppid() == parent:
         time.sleep(0.5)
-    os._exit(143)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(128 + signal.SIGTERM)

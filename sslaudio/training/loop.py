@@ -5,10 +5,11 @@ follows from the seed and the step, and the stream's place is one integer, so th
 goes on to the same bits.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,15 +20,18 @@ from accelerate import Accelerator
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from sslaudio import ranks
 from sslaudio.augments.base import Augment, Draws, numbered
 from sslaudio.data.stream import Batch, Stream
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import Objective, View
+from sslaudio.training import memory, stopping
 from sslaudio.training.cache import Cached, Part, is_cached
 from sslaudio.training.checkpoint import load_step, save_step
+from sslaudio.training.launch import from_all
 from sslaudio.training.monitor import Monitor
 from sslaudio.training.optim import adamw, rate_share
-from sslaudio.training.report import Report, say
+from sslaudio.training.report import SKIPPED, Report, say
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,10 @@ class Config:
     """AdamW's running means."""
     clip_norm: float = 1.0
     """Gradients longer than this are scaled down to it; 0 leaves them."""
+    skips_in_a_row: int = 10
+    """A step whose loss or gradient is not finite is skipped; at so many one after the other the
+    run stops. (With fp16, gradients that overflow count once the scale of the loss is down to
+    1.)"""
     accumulation: int = 1
     """Parts that each rank's share of a batch is worked through in."""
     checkpoint_every: int = 500
@@ -69,7 +77,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise ValueError(f"training.steps is {self.steps}; it is at least 0")
-        for key in ("accumulation", "checkpoint_every", "checkpoints_kept", "log_every"):
+        intervals = ("checkpoint_every", "checkpoints_kept", "log_every")
+        for key in ("accumulation", "skips_in_a_row", *intervals):
             if getattr(self, key) < 1:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; it is at least 1")
         if self.learning_rate <= 0 or self.weight_decay < 0:
@@ -96,14 +105,60 @@ class Window:
     """Sums over the steps between two lines of metrics."""
 
     steps: int = 0
+    counted: int = 0
+    """Steps that were not skipped."""
     seconds: float = 0.0
     waiting_seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
 
+    def add(self, parts: Mapping[str, Tensor]) -> None:
+        """Add the scalars of a step; they stay where they are, so that no device is waited for."""
+        self.counted += 1
+        for name, value in parts.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+
+@dataclass
+class Skips:
+    """Steps that were skipped for a loss or gradient that was not finite."""
+
+    total: int = 0
+    in_a_row: int = 0
+    """Up to the last step."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a few steps showed."""
+
+    start: int
+    """Steps taken before."""
+    seconds: list[float]
+    """Of each step; the first one warms up."""
+    waveforms: tuple[int, ...]
+    """[clips, samples] that a process takes at a time."""
+    pictures: tuple[int, ...]
+    """[clips, bins, frames] of one view of them."""
+    means: Mapping[str, float]
+    """Of loss, parts and gradient; empty where every step was skipped."""
+    peak_bytes: int
+    total_bytes: int
+
+
+@dataclass
+class Taken:
+    """Forward and backward of a step: what it told, and what it was of."""
+
+    batches: list[Batch] = field(default_factory=list)
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    latest: Part | None = None
+    """The last micro-batch."""
+
     def add(self, parts: Mapping[str, Tensor], share: float) -> None:
         """Add a micro-batch's scalars, ``share`` of a step."""
         for name, value in parts.items():
-            self.sums[name] = self.sums.get(name, torch.zeros(())) + value.detach().cpu() * share
+            told = value.detach().float() * share
+            self.parts[name] = self.parts[name] + told if name in self.parts else told
 
 
 @dataclass
@@ -127,14 +182,58 @@ class Loop:
     texts: Mapping[str, str] = field(default_factory=dict)
     """Shown beside the curves: the recipe, the environment."""
 
-    def train(self, resumed: Path | None = None) -> None:
-        """Train to ``config.steps``, from ``resumed`` (a checkpoint) or from the start."""
+    def train(self, resumed: Path | None = None) -> int:
+        """Train to ``config.steps``, from ``resumed`` (a checkpoint) or from the start.
+
+        Returns:
+            0, or where a signal asked to stop before the end, the exit status that says so
+            (:mod:`sslaudio.training.stopping`); what was trained is saved.
+
+        Raises:
+            ValueError: bad input, too many skipped steps, or not enough memory.
+        """
+        start, position = self._prepare(resumed)
+        self.report = Report(self.run, self.config.steps, start, self.accelerator.is_main_process)
+        try:
+            with stopping.heard() as self.requests:
+                for name, text in self.texts.items():
+                    self.report.text(name, text)
+                status = self._steps(start, position)
+                self.report.draw()
+            return status
+        finally:
+            self.report.close()
+
+    def rehearse(self, resumed: Path | None = None) -> Rehearsal:
+        """Take a step, and two more to time, and write nothing."""
+        start, position = self._prepare(resumed)
+        self.report = Report(self.run, self.config.steps, start, aloud=False)
+        batches, window, seconds = self.stream.batches(position), Window(), []
+        with stopping.heard() as self.requests:
+            for step in range(start + 1, start + 4):
+                began = time.perf_counter()
+                self._step(step, batches, window)
+                seconds.append(time.perf_counter() - began)
+        batch = next(batches)
+        views, _ = self._views(batch, start + 4, 0)
+        return Rehearsal(
+            start,
+            seconds,
+            tuple(batch.waveforms.shape),
+            tuple(views[0].pictures.shape),
+            self._means(window),
+            memory.peak_bytes(self.accelerator.device),
+            memory.total_bytes(self.accelerator.device),
+        )
+
+    def _prepare(self, resumed: Path | None) -> tuple[int, int]:
+        """Optimiser and model on the device; gives step and position to go on from."""
         config, accelerator = self.config, self.accelerator
         optimiser = adamw(self.objective, config.learning_rate, config.weight_decay, config.betas)
         self.memories = nn.ModuleDict(
             {str(n): one for n, one in enumerate(self.augments) if isinstance(one, nn.Module)}
         )
-        start, position = 0, 0
+        start, position, self.skips = 0, 0, Skips()
         if resumed is not None:
             start, position = self._resume(resumed, optimiser)
         self.front_end.to(accelerator.device)
@@ -144,34 +243,37 @@ class Loop:
         if config.accumulation > 1 and (told := accumulated(config.accumulation)):
             say(f"warning: {told}")
         learner = Cached(self.objective) if self.cached else self.objective
-        model, self.optimiser = accelerator.prepare(learner, optimiser)
-        self.report = Report(self.run, config.steps, start, accelerator.is_main_process)
-        for name, text in self.texts.items():
-            self.report.text(name, text)
+        with self._memory_told(start):
+            self.model, self.optimiser = accelerator.prepare(learner, optimiser)
+        return start, position
+
+    def _steps(self, start: int, position: int) -> int:
+        """All steps after ``start``; gives 0, or the status of a request to stop."""
+        config = self.config
         if start == 0:
             self._watch(0)
         batches = self.stream.batches(position)
         window, self.started, self.taken = Window(), time.perf_counter(), 0
-        try:
-            for step in range(start + 1, config.steps + 1):
-                began = time.perf_counter()
-                self._step(step, model, batches, window)
-                window.steps += 1
-                window.seconds += time.perf_counter() - began
-                self.taken += 1
-                keeps = step % config.checkpoint_every == 0 or step == config.steps
-                # A line never reaches over a checkpoint, so that a resumed run writes the same.
-                if keeps or step % config.log_every == 0:
-                    self._tell(step, window)
-                    window = Window()
-                self._watch(step)
-                if keeps:
-                    self.save(step, position + (step - start) * self.stream.config.batch)
-            if start >= config.steps:  # nothing to do but to leave a whole run
-                self.save(start, position)
-            self.report.draw()
-        finally:
-            self.report.close()
+        for step in range(start + 1, config.steps + 1):
+            began = time.perf_counter()
+            status = self._step(step, batches, window)
+            window.steps += 1
+            window.seconds += time.perf_counter() - began
+            self.taken += 1
+            keeps = bool(status) or step % config.checkpoint_every == 0 or step == config.steps
+            # A line never reaches over a checkpoint, so that a resumed run writes the same.
+            if keeps or step % config.log_every == 0:
+                self._tell(step, window)
+                window = Window()
+            self._watch(step)
+            if keeps:
+                self.save(step, position + (step - start) * self.stream.config.batch)
+            if status and step < config.steps:
+                say(f"asked to stop: saved at step {step} of {config.steps}")
+                return status
+        if start >= config.steps:  # nothing to do but to leave a whole run
+            self.save(start, position)
+        return 0
 
     def _watch(self, step: int) -> None:
         for watcher in self.watchers:
@@ -183,6 +285,7 @@ class Loop:
         scaler = self.accelerator.scaler
         if scaler is not None and state.get("scaler"):
             scaler.load_state_dict(state["scaler"])
+        self.skips = Skips(**state.get("skips", {}))
         return int(state["step"]), int(state["position"])
 
     def save(self, step: int, position: int) -> None:
@@ -193,62 +296,161 @@ class Loop:
             scaler = self.accelerator.scaler
             state = {
                 "position": position,
+                "skips": dataclasses.asdict(self.skips),
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
             kept = self.config.checkpoints_kept
             save_step(self.run, step, self.objective, optimiser, state, kept, self.memories)
             self.save_model()
 
-    def _step(self, step: int, model: nn.Module, batches: Iterator[Batch], window: Window) -> None:
+    def _step(self, step: int, batches: Iterator[Batch], window: Window) -> int:
+        """One step on all processes; gives the status of a request to stop, or 0."""
         config, accelerator = self.config, self.accelerator
         rate = config.learning_rate * rate_share(
             step - 1, config.steps, config.warmup_steps, config.final_share
         )
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        model.train()
-        if self.cached:
-            latest = self._whole(step, model, batches, window)
-        else:
-            latest = self._parts(step, model, batches, window)
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
-        window.add({"gradient_norm": cast(Tensor, norm)}, 1.0)
+        self.model.train()
+        before = {name: buffer.clone() for name, buffer in self.objective.named_buffers()}
+        with self._memory_told(step):
+            taken = (self._whole if self.cached else self._parts)(step, batches, window)
+            norm = cast(
+                Tensor,
+                accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm or math.inf),
+            )
+            loss_fails, norm_fails, status = self._verdict(taken.parts["loss"], norm)
+            if loss_fails or norm_fails:
+                self._skip(step, taken, norm, before)
+            else:
+                self.skips.in_a_row = 0
+                self._learn(step, taken)
+                window.add({**taken.parts, "gradient_norm": norm.detach()})
+            self.optimiser.zero_grad()
+        return status
+
+    def _verdict(self, loss: Tensor, norm: Tensor) -> list[int]:
+        """Whether loss and gradient are not finite and a stop is asked for, on any process.
+
+        The one place of a step where a device is waited for.
+        """
+        asked = torch.full((), self.requests.status, device=loss.device)
+        fails = ~torch.isfinite(torch.stack([loss, norm.to(loss.device)]))
+        told: list[int] = ranks.most(torch.stack([*fails.long(), asked])).tolist()
+        return told
+
+    def _learn(self, step: int, taken: Taken) -> None:
+        """Move the weights, and tell whoever follows them."""
+        config = self.config
         self.optimiser.step()
-        self.optimiser.zero_grad()
         cast(Objective, self.objective).after_step(step, config.steps)
         if config.pictures_every and (step == 1 or step % config.pictures_every == 0):
             # Before the augments remember: a cached part is augmented again to be shown.
-            self._show(step, *latest())
-        for memory in self.memories.values():
-            cast(Any, memory).after_step()
+            self._show(step, *cast(Part, taken.latest)())
+        for one in self.memories.values():
+            cast(Any, one).after_step()
 
-    def _parts(self, step: int, model: nn.Module, batches: Iterator[Batch], window: Window) -> Part:
-        """Gradients of a batch, part after part; gives the last."""
-        config, accelerator = self.config, self.accelerator
+    def _skip(self, step: int, taken: Taken, norm: Tensor, before: Mapping[str, Tensor]) -> None:
+        """Leave weights, teacher and all that is remembered as they were, and tell of it."""
+        for name, buffer in before.items():
+            holder, _, own = name.rpartition(".")
+            setattr(self.objective.get_submodule(holder), own, buffer)
+        for one in (self.objective, *self.memories.values()):
+            getattr(one, "skip_step", lambda: None)()
+        loss = float(taken.parts["loss"])
+        self.skips.total += 1
+        if not self._rescaled(math.isfinite(loss)):
+            self.skips.in_a_row += 1
+        keys = from_all(self.accelerator, [key for batch in taken.batches for key in batch.keys])
+        self.report.skip(step, {"loss": str(loss), "gradient_norm": str(float(norm)), "keys": keys})
+        say(
+            f"warning: step {step} is skipped, its loss is {loss:g} and the length of its gradient "
+            f"{float(norm):g}; its clips are in {self.run / SKIPPED}"
+        )
+        if self.skips.in_a_row == self.config.skips_in_a_row:
+            raise ValueError(
+                f"{self.skips.in_a_row} steps in a row, to step {step}, had a loss or gradient "
+                f"that is not finite (training.skips_in_a_row {self.config.skips_in_a_row}): lower "
+                f"training.learning_rate or training.clip_norm, or set training.precision fp32; "
+                f"their clips are in {self.run / SKIPPED}, and the weights from before them in "
+                f"the last checkpoint"
+            )
+
+    @contextmanager
+    def _memory_told(self, step: int) -> Iterator[None]:
+        """Turn a want of memory into a line that says which setting to change.
+
+        Raises:
+            ValueError: that line.
+        """
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_exhausted(error):
+                raise
+            raise ValueError(
+                f"out of memory at step {step}: {memory.told(error, self.accelerator.device)}; "
+                f"{self._levers()}"
+            ) from error
+
+    def _levers(self) -> str:
+        """Which settings need less memory, with the numbers they would have."""
+        config, batch = self.config, self.stream.config.batch
+        processes = self.accelerator.num_processes
+        share = batch // processes
+        clips = share // config.accumulation
+        more = next((n for n in range(config.accumulation + 1, share + 1) if share % n == 0), None)
+        levers = []
+        if more is not None:
+            lever = f"training.accumulation to {more} for {share // more} at a time"
+            told = getattr(self.objective, "accumulated", lambda parts: None)(more)
+            levers.append(f"{lever} ({told})" if told else lever)
+        if not getattr(cast(Any, self.objective).backbone, "checkpointing", True):
+            levers.append("backbone.gradient_checkpointing to true for a third more work")
+        if config.precision == "fp32":
+            levers.append("training.precision to bf16")
+        levers.append(f"data.clip_seconds below {self.stream.config.clip_seconds:g}")
+        return (
+            f"a process takes {clips} clips at a time (data.batch {batch} / {processes} processes "
+            f"/ training.accumulation {config.accumulation}); set {', or '.join(levers)}"
+        )
+
+    def _rescaled(self, finite: bool) -> bool:
+        """With fp16, scale the loss lower; whether that may cure a step whose loss is finite."""
+        scaler = self.accelerator.scaler
+        if scaler is None:
+            return False
+        scaler.update()
+        return finite and scaler.get_scale() > 1
+
+    def _parts(self, step: int, batches: Iterator[Batch], window: Window) -> Taken:
+        """Gradients of a batch, part after part."""
+        config, accelerator, taken = self.config, self.accelerator, Taken()
         for part in range(config.accumulation):
             batch = self._next(batches, window)
+            taken.batches.append(batch)
             # After the batch: opening a loader draws from the same generator as drop-path.
             torch.manual_seed(_mixed(config.seed, step, accelerator.process_index + 1, part))
             last = part == config.accumulation - 1
-            with nullcontext() if last else accelerator.no_sync(model):
+            with nullcontext() if last else accelerator.no_sync(self.model):
                 views, draws = self._views(batch, step, part)
-                parts = model(views, draws)
-                self._check(parts["loss"], step, batch)
+                parts = self.model(views, draws)
                 accelerator.backward(parts["loss"] / config.accumulation)
-            window.add(parts, 1 / config.accumulation)
-        return lambda: (views, draws)
+            taken.add(parts, 1 / config.accumulation)
+        taken.latest = lambda: (views, draws)
+        return taken
 
-    def _whole(self, step: int, model: nn.Module, batches: Iterator[Batch], window: Window) -> Part:
-        """Gradients of a batch whose clips are all compared; gives its last part."""
+    def _whole(self, step: int, batches: Iterator[Batch], window: Window) -> Taken:
+        """Gradients of a batch whose clips are all compared."""
         config, accelerator = self.config, self.accelerator
-        taken = [self._next(batches, window) for _ in range(config.accumulation)]
+        taken = Taken([self._next(batches, window) for _ in range(config.accumulation)])
         torch.manual_seed(_mixed(config.seed, step, accelerator.process_index + 1, 0))
-        parts = [partial(self._views, batch, step, part) for part, batch in enumerate(taken)]
-        told = model(parts)
-        self._check(told["loss"], step, taken[0])
+        parts = [partial(self._views, batch, step, n) for n, batch in enumerate(taken.batches)]
+        told = self.model(parts)
         accelerator.backward(told["loss"])
-        window.add(told, 1.0)
-        return parts[-1]
+        taken.add(told, 1.0)
+        taken.latest = parts[-1]
+        return taken
 
     def _next(self, batches: Iterator[Batch], window: Window) -> Batch:
         asked = time.perf_counter()
@@ -281,14 +483,6 @@ class Loop:
                 views.append(View(view, frames))
         return views, draws
 
-    def _check(self, loss: Tensor, step: int, batch: Batch) -> None:
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the loss of step {step} is {loss.item()}; lower training.learning_rate or "
-                f"training.clip_norm, or set training.precision fp32. Its clips begin with "
-                f"{', '.join(batch.keys[:3])}"
-            )
-
     @torch.no_grad()
     def _show(self, step: int, views: list[View], draws: Draws) -> None:
         if not self.accelerator.is_main_process or not self.config.pictures_every:
@@ -301,18 +495,24 @@ class Loop:
         self.report.pictures(step, cast(Objective, self.objective).pictures(few, fresh))
         self.objective.train()
 
-    def _tell(self, step: int, window: Window) -> None:
-        means = {name: value / window.steps for name, value in window.sums.items()}
+    def _means(self, window: Window) -> dict[str, float]:
+        """Of the steps that were not skipped, over all processes; empty where all were."""
+        if not window.counted:
+            return {}
+        names = sorted(window.sums)
+        means = torch.stack([window.sums[name].float() / window.counted for name in names])
         if self.accelerator.num_processes > 1:
-            names = sorted(means)
-            stacked = torch.stack([means[name].float() for name in names])
-            stacked = self.accelerator.reduce(stacked.to(self.accelerator.device), "mean")
-            means = dict(zip(names, stacked.cpu(), strict=True))
+            means = self.accelerator.reduce(means.to(self.accelerator.device), "mean")
+        return dict(zip(names, means.tolist(), strict=True))
+
+    def _tell(self, step: int, window: Window) -> None:
+        scalars = {f"objective/{name}": value for name, value in self._means(window).items()}
+        if "objective/gradient_norm" in scalars:
+            scalars["training/gradient_norm"] = scalars.pop("objective/gradient_norm")
         speed = window.steps * self.stream.config.batch / window.seconds
         waiting = window.waiting_seconds / window.seconds
-        scalars = {f"objective/{name}": float(value) for name, value in means.items()}
-        scalars["training/gradient_norm"] = scalars.pop("objective/gradient_norm")
         scalars |= {
+            "training/skipped_steps": self.skips.total,
             "training/learning_rate": self.optimiser.param_groups[0]["lr"],
             "training/epoch": self.stream.epoch(step * self.stream.config.batch),
             "speed/clips_a_second": speed,
@@ -324,7 +524,7 @@ class Loop:
         each = (time.perf_counter() - self.started) / max(1, self.taken)
         self.report.show(
             step,
-            f"loss {scalars['objective/loss']:.3f}{_found(scalars, self.first)}  "
+            f"loss {scalars.get('objective/loss', math.nan):.3f}{_found(scalars, self.first)}  "
             f"{speed:.0f} clips/s  waiting {waiting:.0%}",
             each * (self.config.steps - step),
         )

@@ -1,7 +1,12 @@
-"""How this process's allocator treats the memory of tensors that are gone."""
+"""Memory: how what is freed is used again, how much was taken, and what to say when it is out."""
 
 import contextlib
 import ctypes
+import os
+import re
+import resource
+
+import torch
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
@@ -21,3 +26,38 @@ def reuse_freed_memory() -> None:
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_TOP_PAD, 64 << 20)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most that tensors on a GPU, or this process on a CPU, have held so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def total_bytes(device: torch.device) -> int:
+    """Memory of a GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether memory could not be had."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "can't allocate memory" in str(error)  # what torch raises on a CPU is a RuntimeError
+
+
+def told(error: BaseException, device: torch.device) -> str:
+    """How much was held and asked for when ``error`` came."""
+    found = re.search(r"allocate:? ([\d.]+) (\w+)", str(error))
+    asked = f"{_sized(*found.groups())} more could not be had" if found else "no more could be had"
+    return (
+        f"{asked}, where this process had {peak_bytes(device) / 2**30:.1f} GiB at most of the "
+        f"{total_bytes(device) / 2**30:.1f} of {device}"
+    )
+
+
+def _sized(number: str, unit: str) -> str:
+    return f"{float(number) / 2**30:.2f} GiB" if unit == "bytes" else f"{float(number):g} {unit}"

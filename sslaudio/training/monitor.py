@@ -52,7 +52,7 @@ class Monitor:
         """Scalars for the log: nothing from an objective that offers nothing."""
         figures: dict[str, float] = {}
         embeddings = getattr(objective, "embeddings", None)
-        if embeddings is not None:
+        if embeddings is not None and torch.isfinite(embeddings).all():  # not of a skipped step
             embeddings = embeddings[:, :MOST_CLIPS]
             figures = collapse_figures(embeddings)
             self._judge(step, figures, embeddings.shape[1])

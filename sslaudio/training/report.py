@@ -21,6 +21,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from sslaudio.training.storage import replacing
 
+SKIPPED = "skipped.jsonl"
+"""Of a run: its skipped steps, and the clips in them."""
 LOG = logging.getLogger("sslaudio")
 
 
@@ -61,7 +63,8 @@ class Report:
         run.mkdir(parents=True, exist_ok=True)
         self.console = Console(stderr=True)
         self.path = run / "metrics.jsonl"
-        _forget_after(self.path, start if start else -1)  # step 0 is taken again as well
+        for path in (self.path, run / SKIPPED):
+            _forget_after(path, start if start else -1)  # step 0 is taken again as well
         self.file = self.path.open("a", encoding="utf-8")
         self.board = SummaryWriter(run, purge_step=start + 1 if start else 0)
         self.progress = Progress(
@@ -85,6 +88,12 @@ class Report:
         self.file.flush()
         for name, value in scalars.items():
             self.board.add_scalar(name, value, step)
+
+    def skip(self, step: int, told: Mapping[str, Any]) -> None:
+        """Write down a step that was skipped."""
+        if self.aloud:
+            with self.path.with_name(SKIPPED).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **told}) + "\n")
 
     def show(self, step: int, line: str, left_seconds: float) -> None:
         """Move the bar, or write a plain line where there is no terminal."""
