@@ -8,10 +8,13 @@ import difflib
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 from sslaudio.training.memory import reuse_freed_memory
+
+TURN_SECONDS = 3.0
 
 
 class Verb(NamedTuple):
@@ -84,11 +87,23 @@ def run_entry(name: str, words: Sequence[str]) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("SSLAUDIO_TRACEBACK"):
             raise
+        _wait_turn()
         sys.stderr.write(f"sslaudio: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt:
+        _wait_turn()
         sys.stderr.write("sslaudio: stopped\n")
         return 130
+
+
+def _wait_turn() -> None:
+    """Where several processes find the same fault at their start, let a machine's first say it.
+
+    Its launcher ends the others while they wait.
+    """
+    place = int(os.environ.get("LOCAL_RANK", "0"))
+    if place:
+        time.sleep(TURN_SECONDS + place / 2)
 
 
 def _overview() -> str:

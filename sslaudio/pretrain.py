@@ -38,6 +38,7 @@ from sslaudio.training import checkpoint, runs, storage
 from sslaudio.training.environment import environment
 from sslaudio.training.launch import accelerator_for, from_first
 from sslaudio.training.loop import Loop
+from sslaudio.training.peers import one_voice
 from sslaudio.training.report import say, speak
 
 SYNTHETIC = Path("shards/synth")
@@ -117,7 +118,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     if arguments.dry_run:
         _rehearse(_loop(recipe, run, resumed, accelerator, arguments.init), recipe, resumed)
         return 0
-    with runs.held(run) if accelerator.is_main_process else nullcontext():
+    with one_voice(run), runs.held(run) if accelerator.is_main_process else nullcontext():
         loop = _loop(recipe, run, resumed, accelerator, arguments.init)
         status = _train(loop, recipe, resumed)
     if status:

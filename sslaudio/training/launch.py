@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,12 @@ def accelerator_for(precision: str) -> Accelerator:
     asked = launched_processes()
     if "LOCAL_RANK" in os.environ or asked is not None:
         threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    there = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1"))
+    threads = max(1, cores() // int(there))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # unset, accelerate chooses and warns
     # Buffers are changed alike on all ranks; sending a queue of keys at each step would cost more
-    # than the step.
+    # than the step. Torch 2.14 gives that setting a new name, which accelerate does not know.
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     accelerator = Accelerator(
         cpu=not gpu,
         mixed_precision="no" if precision == "fp32" else precision,
@@ -41,8 +46,7 @@ def accelerator_for(precision: str) -> Accelerator:
             f"{asked} processes were asked for and {accelerator.num_processes} answered; on CPUs "
             f"launch with `accelerate launch --multi_gpu --num_processes {asked}`"
         )
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
-    torch.set_num_threads(max(1, cores() // local))
+    torch.set_num_threads(threads)
     return accelerator
 
 
