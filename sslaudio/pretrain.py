@@ -43,6 +43,8 @@ from sslaudio.training.report import say, speak
 
 SYNTHETIC = Path("shards/synth")
 STATISTICS_CLIPS = 4096
+PATIENCE_SECONDS = 30.0
+"""Time that a resumed run waits for one that still writes, as its launcher was killed."""
 FREE = {
     "data.kept_megabytes",
     "data.workers",
@@ -113,12 +115,17 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     accelerator = accelerator_for(recipe.training.precision)
     if not recipe.data.shards and path is not None and path.stem == "demo":
         recipe = _with_synthetic_shards(recipe, accelerator, arguments.dry_run)
-    if _is_run(run):
-        _check_unchanged(run, recipe, resumed)
     if arguments.dry_run:
-        _rehearse(_loop(recipe, run, resumed, accelerator, arguments.init), recipe, resumed)
+        with one_voice(run):
+            _check_resumed(run, recipe, resumed, accelerator)
+            _rehearse(_loop(recipe, run, resumed, accelerator, arguments.init), recipe, resumed)
         return 0
-    with one_voice(run), runs.held(run) if accelerator.is_main_process else nullcontext():
+    patience = PATIENCE_SECONDS if arguments.resume else 0.0
+    mine = runs.held(run, patience) if accelerator.is_main_process else nullcontext()
+    with one_voice(run), mine:
+        # Again, now that nobody else writes: one whose launcher was killed may just have saved.
+        resumed = from_first(accelerator, _resumed(run, arguments.resume))
+        _check_resumed(run, recipe, resumed, accelerator)
         loop = _loop(recipe, run, resumed, accelerator, arguments.init)
         status = _train(loop, recipe, resumed)
     if status:
@@ -356,12 +363,41 @@ def _check_unchanged(run: Path, recipe: recipes.Pretrain, resumed: Path | None) 
     for key in differing:
         if key == "training.steps":
             say(f"training.steps was {before[key]} and is {after[key]}: the rate's cosine follows")
+        elif key == "training.accumulation":
+            say(
+                f"training.accumulation was {before[key]} and is {after[key]}: the order of the "
+                f"clips goes on, none is read twice; from here on rounding differs, and drop-path, "
+                f"and what an objective compares that compares the clips of a part"
+            )
         elif key not in FREE:
             raise ValueError(
                 f"{key} was {before.get(key)} when {run} was started and is {after.get(key)} now; "
                 f"resume with the same recipe (leave --config out to take the run's own), or start "
                 f"a new run with --init {run}"
             )
+
+
+def _check_resumed(
+    run: Path, recipe: recipes.Pretrain, resumed: Path | None, accelerator: Any
+) -> None:
+    """Refuse what a run that is there cannot go on with, and say what else is changed."""
+    if _is_run(run):
+        _check_unchanged(run, recipe, resumed)
+    if resumed is not None:
+        _tell_machine(resumed, accelerator)
+
+
+def _tell_machine(resumed: Path, accelerator: Any) -> None:
+    """Say what another number of processes or threads than before changes, and what not."""
+    state = checkpoint.read_state(resumed)
+    now = {"processes": accelerator.num_processes, "threads": torch.get_num_threads()}
+    other = {key: state[key] for key in now if state.get(key, now[key]) != now[key]}
+    if other:
+        before = " and ".join(f"{key} were {other[key]} and are {now[key]}" for key in other)
+        differs = "rounding differs"
+        if "processes" in other:
+            differs += ", and drop-path, whose random numbers each process draws"
+        say(f"{before}: the order of the clips goes on, none is read twice; from here on {differs}")
 
 
 def _front_end(recipe: recipes.Pretrain) -> dict[str, Any]:

@@ -296,6 +296,8 @@ class Loop:
             scaler = self.accelerator.scaler
             state = {
                 "position": position,
+                "processes": self.accelerator.num_processes,
+                "threads": torch.get_num_threads(),
                 "skips": dataclasses.asdict(self.skips),
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }

@@ -8,10 +8,11 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from torch import Tensor, nn
 
@@ -135,8 +136,12 @@ def check_out(run: Path) -> None:
 
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
+def held(run: Path, patience_seconds: float = 0.0) -> Iterator[None]:
     """Hold a run's folder, so that no second process writes into it.
+
+    Args:
+        run: the RUN, made if absent.
+        patience_seconds: how long to wait for a process that holds it and may be about to end.
 
     Raises:
         ValueError: another process holds it.
@@ -144,15 +149,25 @@ def held(run: Path) -> Iterator[None]:
     fresh = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"another process is writing into {run}; wait for it, or give another --out"
-            ) from error
+        deadline = time.monotonic() + patience_seconds
+        while not _locks(lock):
+            if time.monotonic() >= deadline:
+                raise ValueError(
+                    f"another process is writing into {run}; wait for it, or give another --out"
+                )
+            time.sleep(0.1)
         try:
             yield
         except ValueError:
             if fresh and [path.name for path in run.iterdir()] == [".lock"]:
                 shutil.rmtree(run)  # what was refused leaves nothing behind
             raise
+
+
+def _locks(file: IO[str]) -> bool:
+    """Take a file's lock, if nobody has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

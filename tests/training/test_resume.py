@@ -80,22 +80,6 @@ def untouched(shards: Path, tmp_path_factory) -> Path:
     return out
 
 
-def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(shards, untouched, tmp_path):
-    out = tmp_path / "killed"
-    words = command(
-        "pretrain", "--config", "demo", "--data.shards", str(shards), "--out", str(out),
-        "--training.steps", "8", *FLAGS,
-    )  # fmt: skip
-    process = subprocess.Popen(words, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
-    wait_for((out / "checkpoints" / "step-00000003").is_dir, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-    pretrain(shards, out, 8, "--resume", "auto", "--data.workers", "1")
-
-    assert_same_bits(untouched, out)
-
-
 def test_two_processes_equal_one_at_the_same_batch(shards, tmp_path):
     same = ["--backbone.drop_path=0", "--training.precision", "fp32", "--training.steps", "4"]
     flags = [*FLAGS[: FLAGS.index("--backbone.drop_path")], "--augments", "mixup", *same]
