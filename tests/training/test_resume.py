@@ -1,9 +1,7 @@
 """A run that is stopped and resumed goes on to the same bits; two processes equal one."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
