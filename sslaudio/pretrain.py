@@ -128,6 +128,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
         _check_resumed(run, recipe, resumed, accelerator)
         loop = _loop(recipe, run, resumed, accelerator, arguments.init)
         status = _train(loop, recipe, resumed)
+        accelerator.wait_for_everyone()  # a launcher may end the others with the first that leaves
     if status:
         say(f"stopped: {run}\n  go on:    sslaudio pretrain --out {run} --resume")
         return status

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from sslaudio.training.storage import replacing
+from sslaudio.training.storage import replacing, write_text
 
 SKIPPED = "skipped.jsonl"
 """Of a run: its skipped steps, and the clips in them."""
@@ -191,4 +191,4 @@ def _forget_after(path: Path, step: int) -> None:
                 kept.append(line)
         except (json.JSONDecodeError, KeyError):
             continue
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    write_text(path, "".join(line + "\n" for line in kept))
