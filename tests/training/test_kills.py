@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,16 +16,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sslaudio.data.stream import Config, Stream
+
 ROOT = Path(__file__).parents[2]
 MARK = "SSLAUDIO_TEST_RUN"
 """In the environment of all processes of a run, by which they are found."""
 FLAGS = (
     "--config demo --data.batch 8 --data.clip_seconds 0.3 --training.log_every 1 "
     "--training.checkpoint_every 2 --training.warmup_steps 5 --training.pictures_every 20 "
-    "--backbone.drop_path 0.2 --augments mixup --augments.mixup.partner bank "
-    "--augments.mixup.bank_clips 20"
+    "--augments mixup --augments.mixup.partner bank --augments.mixup.bank_clips 20"
 ).split()
-CONTRASTIVE = "--objective contrastive --objective.queue 20".split()
+CONTRASTIVE = "--objective contrastive --objective.queue 20 --backbone.drop_path 0.2".split()
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +159,53 @@ def test_a_run_killed_twice_ends_with_the_same_bits(shards, tmp_path):
     killed.finish("--data.workers", "1")
 
     assert_as_if_untouched(killed, whole)
+
+
+def test_other_processes_go_on_with_the_clips_that_come_next(shards, tmp_path):
+    # Masked patches are learned clip by clip: the losses tell which clips a step had.
+    flags = ["--training.precision", "fp32"]
+    whole = Training(shards, tmp_path / "whole", steps=12, flags=flags)
+    other = Training(shards, tmp_path / "other", steps=12, flags=flags)
+    whole.finish()
+    shutil.copytree(whole.out, other.out)
+    for checkpoint in sorted((other.out / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(checkpoint)
+    assert [path.name for path in (other.out / "checkpoints").iterdir()] == ["step-00000010"]
+
+    other.processes = 2
+    other.finish("--training.accumulation", "2")
+
+    assert [line["step"] for line in other.lines()] == list(range(1, 13))
+    assert other.lines()[:10] == whole.lines()[:10]
+    losses = [[line["objective/loss"] for line in one.lines()[10:]] for one in (whole, other)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert "processes were 1 and are 2" in other.said()
+    assert "training.accumulation was 1 and is 2: the order of the clips goes on" in other.said()
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_every_step_has_the_same_clips_whatever_processes_share_it(shards, accumulation):
+    config = Config(shards=(str(shards),), batch=8, clip_seconds=0.3)
+
+    def steps(start: int, stop: int, ranks: int, parts: int) -> list[list[str]]:
+        """Keys of each step, those of a process after those of the one before."""
+        found = [[] for _ in range(start, stop)]
+        for rank in range(ranks):
+            stream = Stream(
+                config, sample_rate=16_000, seed=3, rank=rank, ranks=ranks, accumulation=parts
+            )
+            for number, batch in zip(
+                range((stop - start) * parts), stream.batches(start * 8), strict=False
+            ):
+                found[number // parts] += batch.keys
+        return [sorted(keys) for keys in found]
+
+    untouched = steps(0, 20, ranks=1, parts=1)
+    resumed = steps(0, 7, ranks=1, parts=1) + steps(7, 20, ranks=2, parts=accumulation)
+
+    assert resumed == untouched
+    # 70 clips: none comes again before all have come.
+    assert len({key for keys in resumed[:8] for key in keys}) == 64
 
 
 @pytest.mark.slow
