@@ -38,7 +38,7 @@ from sslaudio.training import checkpoint, runs, storage
 from sslaudio.training.environment import environment
 from sslaudio.training.launch import accelerator_for, from_first
 from sslaudio.training.loop import Loop
-from sslaudio.training.report import say, speak
+from sslaudio.training.report import is_first_process, say, speak
 
 SYNTHETIC = Path("shards/synth")
 STATISTICS_CLIPS = 4096
@@ -47,6 +47,7 @@ FREE = {
     "data.workers",
     "knn.every",
     "training.checkpoint_every",
+    "training.checkpoint_forever_every",
     "training.checkpoints_kept",
     "training.log_every",
     "training.pictures_every",
@@ -94,6 +95,13 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     name = arguments.config or ("continued" if arguments.init else "demo")
     run = arguments.out or Path("runs") / f"{Path(name).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     runs.check_out(run)
+    writes = is_first_process() and not arguments.dry_run
+    with checkpoint.full_disk_told(run), runs.held(run) if writes else nullcontext():
+        return _pretrain(arguments, flags, name, run)
+
+
+def _pretrain(arguments: argparse.Namespace, flags: list[str], name: str, run: Path) -> int:
+    """Pretrain into a folder that no other process writes to."""
     resumed = _resumed(run, arguments.resume)
     path, told = _found(arguments, run)
     if told:
@@ -114,12 +122,11 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
         recipe = _with_synthetic_shards(recipe, accelerator, arguments.dry_run)
     if _is_run(run):
         _check_unchanged(run, recipe, resumed)
+    loop = _loop(recipe, run, resumed, accelerator, arguments.init)
     if arguments.dry_run:
-        _rehearse(_loop(recipe, run, resumed, accelerator, arguments.init), recipe, resumed)
+        _rehearse(loop, recipe, resumed)
         return 0
-    with runs.held(run) if accelerator.is_main_process else nullcontext():
-        loop = _loop(recipe, run, resumed, accelerator, arguments.init)
-        status = _train(loop, recipe, resumed)
+    status = _train(loop, recipe, resumed)
     if status:
         say(f"stopped: {run}\n  go on:    sslaudio pretrain --out {run} --resume")
         return status
@@ -315,9 +322,9 @@ def _resumed(run: Path, resume: str | None) -> Path | None:
     """The checkpoint to go on from; None to start.
 
     Raises:
-        ValueError: a run is there and was not asked for, or was asked for and is not there.
+        ValueError: a run is there and was not asked for, or was asked for and is not there, or
+            has no whole checkpoint.
     """
-    there = checkpoint.checkpoints(run)
     if runs.is_imported(run):
         raise ValueError(
             f"--out {run} holds imported weights; give another, and --init {run} to start from them"
@@ -328,9 +335,10 @@ def _resumed(run: Path, resume: str | None) -> Path | None:
                 f"{run} holds a run already; add --resume to go on with it, or give another --out"
             )
         return None
-    if not there and resume == "must":
+    newest = checkpoint.to_resume(run)
+    if newest is None and resume == "must":
         raise ValueError(f"{run} holds no checkpoint to resume; leave --resume out to start")
-    return there[-1] if there else None
+    return newest
 
 
 def _check_unchanged(run: Path, recipe: recipes.Pretrain, resumed: Path | None) -> None:
