@@ -153,17 +153,18 @@ def full_disk_told(run: Path) -> Iterator[None]:
 
 
 def _let_go(run: Path, step: int, keep: int, forever_every: int) -> None:
-    """Delete what is older than the ``keep`` newest whole ones.
+    """Delete what is older than the ``keep`` newest whole ones, that of ``step`` among them.
 
-    Those of later steps were found damaged when the run was resumed, or it had gone on from them.
+    Those of later steps were found damaged when the run was resumed: they count for nothing.
     """
-    taken = [place for place in checkpoints(run) if step_of(place) <= step]
-    whole = (place for place in reversed(taken) if manifest.damage(place) is None)
-    kept = list(islice(whole, keep))
-    if len(kept) < keep:
+    older = [place for place in checkpoints(run) if step_of(place) < step]
+    whole = (place for place in reversed(older) if manifest.damage(place) is None)
+    kept = list(islice(whole, keep - 1))
+    if len(kept) < keep - 1:
         return
-    for place in taken[: taken.index(kept[-1])]:
-        if not forever_every or step_of(place) % forever_every:
+    oldest = step_of(kept[-1]) if kept else step
+    for place in older:
+        if step_of(place) < oldest and not (forever_every and step_of(place) % forever_every == 0):
             shutil.rmtree(place.rename(place.with_name(f".{place.name}.old")))
 
 

@@ -310,6 +310,7 @@ class Loop:
                 "skips": dataclasses.asdict(self.skips),
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
+            self.report.flush()
             save_step(
                 self.run, step, self.objective, optimiser, state, self.config.checkpoints_kept,
                 self.memories, self.config.checkpoint_forever_every,

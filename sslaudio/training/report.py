@@ -88,7 +88,11 @@ class Report:
         for name, value in scalars.items():
             self.board.add_scalar(name, value, step)
         self.file.flush()
-        self.board.flush()
+
+    def flush(self) -> None:
+        """Have the system write all that was told to the disk, before a checkpoint of its step."""
+        if self.aloud:
+            self.board.flush()
 
     def skip(self, step: int, told: Mapping[str, Any]) -> None:
         """Write down a step that was skipped."""
