@@ -39,17 +39,18 @@ from sslaudio.training.environment import environment
 from sslaudio.training.launch import accelerator_for, from_first
 from sslaudio.training.loop import Loop
 from sslaudio.training.peers import one_voice
-from sslaudio.training.report import say, speak
+from sslaudio.training.report import is_first_process, say, speak
 
 SYNTHETIC = Path("shards/synth")
 STATISTICS_CLIPS = 4096
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0
 """Time that a resumed run waits for one that still writes, as its launcher was killed."""
 FREE = {
     "data.kept_megabytes",
     "data.workers",
     "knn.every",
     "training.checkpoint_every",
+    "training.checkpoint_forever_every",
     "training.checkpoints_kept",
     "training.log_every",
     "training.pictures_every",
@@ -97,7 +98,15 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     name = arguments.config or ("continued" if arguments.init else "demo")
     run = arguments.out or Path("runs") / f"{Path(name).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     runs.check_out(run)
-    resumed = _resumed(run, arguments.resume)
+    writes = is_first_process() and not arguments.dry_run
+    patience = PATIENCE_SECONDS if arguments.resume else 0.0
+    with runs.held(run, patience) if writes else nullcontext():
+        return _pretrain(arguments, flags, name, run)
+
+
+def _pretrain(arguments: argparse.Namespace, flags: list[str], name: str, run: Path) -> int:
+    """Pretrain into a folder that no other process writes to."""
+    _check_asked(run, arguments.resume)
     path, told = _found(arguments, run)
     if told:
         say(told)
@@ -106,27 +115,19 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
         recipe = _recipe(path, arguments.init, flags)
     for text in dict.fromkeys(str(warning.message) for warning in warned):
         say(f"warning: {text}")
-    if recipe.training.starts_from_weights and not arguments.init and resumed is None:
-        raise ValueError(
-            f"training.starts_from_weights is true in {name}, and no weights are given: add "
-            f"--init RUN (sslaudio weights import makes one), or --training.starts_from_weights "
-            f"false to start from random ones"
-        )
     accelerator = accelerator_for(recipe.training.precision)
     if not recipe.data.shards and path is not None and path.stem == "demo":
         recipe = _with_synthetic_shards(recipe, accelerator, arguments.dry_run)
-    if arguments.dry_run:
-        with one_voice(run):
-            _check_resumed(run, recipe, resumed, accelerator)
-            _rehearse(_loop(recipe, run, resumed, accelerator, arguments.init), recipe, resumed)
-        return 0
-    patience = PATIENCE_SECONDS if arguments.resume else 0.0
-    mine = runs.held(run, patience) if accelerator.is_main_process else nullcontext()
-    with one_voice(run), mine:
-        # Again, now that nobody else writes: one whose launcher was killed may just have saved.
-        resumed = from_first(accelerator, _resumed(run, arguments.resume))
+    with one_voice(run), checkpoint.full_disk_told(run):
+        found = _resumed(run, arguments.resume) if accelerator.is_main_process else None
+        resumed = from_first(accelerator, found)
+        if resumed is None and not arguments.init:
+            _check_start(recipe, name)
         _check_resumed(run, recipe, resumed, accelerator)
         loop = _loop(recipe, run, resumed, accelerator, arguments.init)
+        if arguments.dry_run:
+            _rehearse(loop, recipe, resumed)
+            return 0
         status = _train(loop, recipe, resumed)
         accelerator.wait_for_everyone()  # a launcher may end the others with the first that leaves
     if status:
@@ -320,26 +321,48 @@ def _is_run(out: Path | None) -> bool:
     return out is not None and (out / "recipe.yaml").is_file()
 
 
-def _resumed(run: Path, resume: str | None) -> Path | None:
-    """The checkpoint to go on from; None to start.
+def _check_asked(run: Path, resume: str | None) -> None:
+    """Refuse to write over a run.
 
     Raises:
-        ValueError: a run is there and was not asked for, or was asked for and is not there.
+        ValueError: one is there and was not asked for, or is none that can go on.
     """
-    there = checkpoint.checkpoints(run)
     if runs.is_imported(run):
         raise ValueError(
             f"--out {run} holds imported weights; give another, and --init {run} to start from them"
         )
+    if resume is None and _is_run(run):
+        raise ValueError(
+            f"{run} holds a run already; add --resume to go on with it, or give another --out"
+        )
+
+
+def _check_start(recipe: recipes.Pretrain, name: str) -> None:
+    """Refuse to let random weights pass for others.
+
+    Raises:
+        ValueError: the recipe is of a run that starts from weights.
+    """
+    if recipe.training.starts_from_weights:
+        raise ValueError(
+            f"training.starts_from_weights is true in {name}, and no weights are given: add "
+            f"--init RUN (sslaudio weights import makes one), or --training.starts_from_weights "
+            f"false to start from random ones"
+        )
+
+
+def _resumed(run: Path, resume: str | None) -> Path | None:
+    """The checkpoint to go on from; None to start.
+
+    Raises:
+        ValueError: one was asked for and is not there, or none of those there is whole.
+    """
     if resume is None:
-        if _is_run(run):
-            raise ValueError(
-                f"{run} holds a run already; add --resume to go on with it, or give another --out"
-            )
         return None
-    if not there and resume == "must":
+    newest = checkpoint.to_resume(run)
+    if newest is None and resume == "must":
         raise ValueError(f"{run} holds no checkpoint to resume; leave --resume out to start")
-    return there[-1] if there else None
+    return newest
 
 
 def _check_unchanged(run: Path, recipe: recipes.Pretrain, resumed: Path | None) -> None:

@@ -34,7 +34,7 @@ def accelerator_for(precision: str) -> Accelerator:
     threads = max(1, cores() // int(there))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # unset, accelerate chooses and warns
     # Buffers are changed alike on all ranks; sending a queue of keys at each step would cost more
-    # than the step. Gradients that lie where they are exchanged are not copied there: the same bits,
+    # than the step. Gradients that lie where they are exchanged are not copied there: same bits,
     # less memory. Torch 2.14 calls the first setting otherwise, which accelerate does not know.
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     accelerator = Accelerator(

@@ -68,7 +68,9 @@ class Config:
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always has one."""
     checkpoints_kept: int = 2
-    """Newest checkpoints that stay."""
+    """Newest whole checkpoints that stay."""
+    checkpoint_forever_every: int = 0
+    """Steps whose multiples' checkpoints stay for good, beside the newest; 0 for none."""
     log_every: int = 20
     """Steps that one line of metrics is the mean of."""
     pictures_every: int = 500
@@ -81,6 +83,13 @@ class Config:
         for key in ("accumulation", "skips_in_a_row", *intervals):
             if getattr(self, key) < 1:
                 raise ValueError(f"training.{key} is {getattr(self, key)}; it is at least 1")
+        if self.checkpoint_forever_every < 0 or (
+            self.checkpoint_forever_every % self.checkpoint_every
+        ):
+            raise ValueError(
+                f"training.checkpoint_forever_every is {self.checkpoint_forever_every}; it is 0 "
+                f"or a multiple of training.checkpoint_every, {self.checkpoint_every}"
+            )
         if self.learning_rate <= 0 or self.weight_decay < 0:
             raise ValueError(
                 f"training.learning_rate is {self.learning_rate:g} and training.weight_decay "
@@ -193,6 +202,8 @@ class Loop:
             ValueError: bad input, too many skipped steps, or not enough memory.
         """
         start, position = self._prepare(resumed)
+        if resumed is not None and self.accelerator.is_main_process:
+            self.save_model()  # of this step: a kill may have come between it and its checkpoint
         self.report = Report(self.run, self.config.steps, start, self.accelerator.is_main_process)
         try:
             with stopping.heard() as self.requests:
@@ -301,8 +312,11 @@ class Loop:
                 "skips": dataclasses.asdict(self.skips),
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
-            kept = self.config.checkpoints_kept
-            save_step(self.run, step, self.objective, optimiser, state, kept, self.memories)
+            self.report.flush()
+            save_step(
+                self.run, step, self.objective, optimiser, state, self.config.checkpoints_kept,
+                self.memories, self.config.checkpoint_forever_every,
+            )  # fmt: skip
             self.save_model()
 
     def _step(self, step: int, batches: Iterator[Batch], window: Window) -> int:

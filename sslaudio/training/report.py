@@ -17,9 +17,9 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from sslaudio.training.storage import replacing, write_text
+from sslaudio.training.board import Board
+from sslaudio.training.storage import Growing, replacing, write_text
 
 SKIPPED = "skipped.jsonl"
 """Of a run: its skipped steps, and the clips in them."""
@@ -65,8 +65,8 @@ class Report:
         self.path = run / "metrics.jsonl"
         for path in (self.path, run / SKIPPED):
             _forget_after(path, start if start else -1)  # step 0 is taken again as well
-        self.file = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(run, purge_step=start + 1 if start else 0)
+        self.file = Growing(self.path)
+        self.board = Board(run, purge_step=start + 1 if start else 0)
         self.progress = Progress(
             TextColumn(unit + " {task.completed}/{task.total}"),
             BarColumn(),
@@ -81,19 +81,26 @@ class Report:
         self.progress.start()
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Write scalars, named ``room/quantity``, of a step."""
+        """Write scalars, named ``room/quantity``, of a step, to the disk."""
         if not self.aloud:
             return
-        self.file.write(json.dumps({"step": step, **scalars}) + "\n")
-        self.file.flush()
+        self.file.write(json.dumps({"step": step, **scalars}).encode() + b"\n")
         for name, value in scalars.items():
             self.board.add_scalar(name, value, step)
+        self.file.flush()
+
+    def flush(self) -> None:
+        """Have the system write all that was told to the disk, before a checkpoint of its step."""
+        if self.aloud:
+            self.board.flush()
 
     def skip(self, step: int, told: Mapping[str, Any]) -> None:
         """Write down a step that was skipped."""
         if self.aloud:
-            with self.path.with_name(SKIPPED).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **told}) + "\n")
+            file = Growing(self.path.with_name(SKIPPED))
+            file.write(json.dumps({"step": step, **told}).encode() + b"\n")
+            file.flush()
+            file.close()
 
     def show(self, step: int, line: str, left_seconds: float) -> None:
         """Move the bar, or write a plain line where there is no terminal."""
@@ -185,10 +192,10 @@ def _forget_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-        except (json.JSONDecodeError, KeyError):
+        except (json.JSONDecodeError, KeyError, TypeError):
             continue
     write_text(path, "".join(line + "\n" for line in kept))

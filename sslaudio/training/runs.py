@@ -8,18 +8,27 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from torch import Tensor, nn
 
-from sslaudio.training.storage import load_tensors, replacing, save_tensors, write_json
+from sslaudio.training import manifest
+from sslaudio.training.storage import (
+    load_tensors,
+    replacing,
+    room_for,
+    save_tensors,
+    write_json,
+)
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+LOCK = ".lock"
 FORMAT = 1
 """Of ``config.json``."""
 
@@ -68,7 +77,11 @@ def read_weights(run: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: there are none, or they are damaged.
     """
-    run_folder(run)
+    whole = run_folder(run)
+    if run.resolve() != whole and (reason := manifest.damage(run, only=WEIGHTS)):
+        raise ValueError(
+            f"{run} is damaged ({reason}); give {whole}, or another of its checkpoints"
+        )
     return load_tensors(run / WEIGHTS)
 
 
@@ -139,6 +152,8 @@ def check_out(run: Path) -> None:
 def held(run: Path, patience_seconds: float = 0.0) -> Iterator[None]:
     """Hold a run's folder, so that no second process writes into it.
 
+    A process that was killed holds nothing any more, whatever it left: the system forgets its lock.
+
     Args:
         run: the RUN, made if absent.
         patience_seconds: how long to wait for a process that holds it and may be about to end.
@@ -146,28 +161,49 @@ def held(run: Path, patience_seconds: float = 0.0) -> Iterator[None]:
     Raises:
         ValueError: another process holds it.
     """
-    fresh = not run.exists()
+    made = [place for place in (run, *run.absolute().parents) if not place.exists()]
     run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as lock:
-        deadline = time.monotonic() + patience_seconds
-        while not _locks(lock):
-            if time.monotonic() >= deadline:
-                raise ValueError(
-                    f"another process is writing into {run}; wait for it, or give another --out"
-                )
-            time.sleep(0.1)
+    path = run / LOCK
+    with _awaited(path, patience_seconds):
         try:
             yield
+        finally:
+            path.unlink(missing_ok=True)
+            for place in made:  # what was refused leaves nothing behind
+                with suppress(OSError):
+                    place.rmdir()
+
+
+def _awaited(path: Path, patience_seconds: float) -> IO[str]:
+    """:func:`_locked`, tried again for a while."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return _locked(path)
         except ValueError:
-            if fresh and [path.name for path in run.iterdir()] == [".lock"]:
-                shutil.rmtree(run)  # what was refused leaves nothing behind
-            raise
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.1)
 
 
-def _locks(file: IO[str]) -> bool:
-    """Take a file's lock, if nobody has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _locked(path: Path) -> IO[str]:
+    """The open file that holds a lock, with this process's number and host in it."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            # Not flock, which children inherit: a killed run's workers would hold on for a while.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            with file:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+            raise ValueError(
+                f"{holder} is writing into {path.parent}; wait for it or end it, or give another "
+                f"--out"
+            ) from error
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            with room_for(path):
+                file.truncate(0)
+                os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
+            return file
+        file.close()  # of a holder that has just ended and taken its file away

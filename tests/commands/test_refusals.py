@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from sslaudio.cli import main
-from sslaudio.training.checkpoint import checkpoints
+from sslaudio.training.checkpoint import checkpoints, newest_whole
 
 SMALL = ["--data.batch", "16", "--training.warmup_steps", "1", "--backbone.patch", "128", "16"]
 
@@ -118,14 +118,43 @@ def test_a_damaged_state_is_named_and_the_checkpoint_before_serves(text, run, sh
     newest = checkpoints(run)[-1]
     state = newest / "state.json"
     state.unlink() if text is None else state.write_text(text)
-    recipe = (run / "recipe.yaml").read_bytes()
     more = ["--resume", "auto", "--training.steps", "4", "--training.checkpoint_every", "1"]
 
-    assert pretrain(shards, run, *more) == 2
-    assert f"delete {newest}" in last_line(capsys)
-    assert (run / "recipe.yaml").read_bytes() == recipe
-    shutil.rmtree(newest)
     assert pretrain(shards, run, *more) == 0
+    assert f"warning: {newest} is damaged (state.json" in capsys.readouterr().err
+    assert newest_whole(run) == (run / "checkpoints" / "step-00000004", {})
+
+
+@pytest.mark.parametrize("resume", [["--resume"], ["--resume", "auto"]])
+def test_a_run_of_damaged_checkpoints_alone_is_not_begun_anew(resume, run, shards, capsys):
+    for checkpoint in checkpoints(run):
+        (checkpoint / "manifest.json").unlink()
+    before = contents(run)
+
+    assert pretrain(shards, run, *resume, "--training.steps", "4") == 2
+    line = last_line(capsys)
+    assert f"every checkpoint of {run} is damaged" in line and "--init" in line
+    assert contents(run) == before
+
+
+def test_altered_weights_of_a_checkpoint_are_named_by_those_who_take_them(run, shards, capsys):
+    newest = checkpoints(run)[-1]
+    flip(newest / "model.safetensors")
+    out = run.with_name("out")
+
+    assert finetune(shards, out, "--checkpoint", str(newest)) == 2
+    assert f"{newest} is damaged (model.safetensors has another SHA-256" in last_line(capsys)
+    assert pretrain(shards, run.with_name("more"), "--init", str(newest)) == 2
+    assert f"give {run}, or another" in last_line(capsys)
+    flip(newest / "model.safetensors")
+    flip(newest / "optimiser.safetensors")
+    assert finetune(shards, out, "--checkpoint", str(newest)) == 0
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
 
 
 def test_a_run_does_not_go_back(run, shards, capsys):
