@@ -35,10 +35,12 @@ from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
 from sslaudio.training import checkpoint, runs, storage
-from sslaudio.training.environment import environment
+from sslaudio.training.environment import environment, listed
 from sslaudio.training.launch import accelerator_for, from_first
 from sslaudio.training.loop import Loop
 from sslaudio.training.report import say, speak
+from sslaudio.training.summary import summary
+from sslaudio.training.trackers import check_installed
 
 SYNTHETIC = Path("shards/synth")
 STATISTICS_CLIPS = 4096
@@ -50,6 +52,7 @@ FREE = {
     "training.checkpoints_kept",
     "training.log_every",
     "training.pictures_every",
+    "training.trackers",
 }
 """What a resumed run may set otherwise."""
 
@@ -109,6 +112,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
             f"--init RUN (sslaudio weights import makes one), or --training.starts_from_weights "
             f"false to start from random ones"
         )
+    check_installed(recipe.training.trackers)
     accelerator = accelerator_for(recipe.training.precision)
     if not recipe.data.shards and path is not None and path.stem == "demo":
         recipe = _with_synthetic_shards(recipe, accelerator, arguments.dry_run)
@@ -120,12 +124,9 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     with runs.held(run) if accelerator.is_main_process else nullcontext():
         loop = _loop(recipe, run, resumed, accelerator, arguments.init)
         status = _train(loop, recipe, resumed)
-    if status:
-        say(f"stopped: {run}\n  go on:    sslaudio pretrain --out {run} --resume")
-        return status
-    say(f"done: {run}\n  look:     tensorboard --logdir {run}")
-    say(f"  use:      sslaudio finetune --task NAME --root DIR --checkpoint {run}")
-    return 0
+    if accelerator.is_main_process:
+        say(summary(run))
+    return status
 
 
 def _found(arguments: argparse.Namespace, run: Path) -> tuple[Path | None, str | None]:
@@ -213,7 +214,11 @@ def _loop(
         save_model,
         first=first,
         watchers=watchers,
-        texts={"recipe": configs.to_yaml(recipe), "environment": str(config["provenance"])},
+        texts={
+            "recipe": configs.to_yaml(recipe),
+            "environment": listed({**config["provenance"], **environment()}),
+        },
+        recipe=dict(configs.flat(recipe)),
     )
 
 

@@ -134,6 +134,18 @@ def check_out(run: Path) -> None:
         raise ValueError(f"--out {run} may not be written to; give a folder of your own")
 
 
+def is_held(run: Path) -> bool:
+    """Whether a process is writing into a run's folder at this moment."""
+    if not (run / ".lock").is_file():
+        return False
+    with (run / ".lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @contextmanager
 def held(run: Path) -> Iterator[None]:
     """Hold a run's folder, so that no second process writes into it.
