@@ -1,8 +1,8 @@
 """Trackers beside TensorBoard, by the names that accelerate knows: wandb, mlflow, …
 
 Each gets the leaves of the recipe as its configuration and every line of metrics.
-``RUN/trackers.json`` keeps the id of each tracked run, so that a resumed run goes on with it. What a
-tracker needs besides (a key, a server, offline or not) it takes from its own environment variables.
+``RUN/trackers.json`` keeps the id of each tracked run, so that a resumed run goes on with it. What
+else a tracker needs (a key, a server, offline or not) it takes from its own environment variables.
 """
 
 import json
