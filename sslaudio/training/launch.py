@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def accelerator_for(precision: str) -> Accelerator:
     if "LOCAL_RANK" in os.environ or asked is not None:
         threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     # Buffers are changed alike on all ranks; sending a queue of keys at each step would cost more
-    # than the step.
+    # than the step. Newer torch has another name for it, which accelerate does not pass on.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     accelerator = Accelerator(
         cpu=not gpu,
         mixed_precision="no" if precision == "fp32" else precision,
