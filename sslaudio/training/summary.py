@@ -89,7 +89,8 @@ def summary(run: Path) -> str:
 def _best(now: Progress) -> str:
     parts = []
     if now.probe is not None:
-        parts.append(f"kNN {now.probe[1]:.1%} at step {now.probe[0]}")
+        untrained = "" if now.probe[0] else ", before the first"
+        parts.append(f"kNN {now.probe[1]:.1%} at step {now.probe[0]}{untrained}")
     if now.lowest is not None:
         parts.append(f"lowest loss {now.lowest[1]:.3f} at step {now.lowest[0]}")
     return ", ".join(parts)
@@ -105,7 +106,7 @@ def _last(now: Progress) -> str:
     if now.last_probe is not None:
         parts.append(f"kNN {now.last_probe:.1%}")
     if now.skipped:
-        parts.append(f"{now.skipped} steps skipped")
+        parts.append(f"{now.skipped} step(s) skipped")
     if now.clips_a_second is not None:
         parts.append(f"{clock(now.seconds)} at {now.clips_a_second:.0f} clips/s")
     return ", ".join(parts)
