@@ -86,10 +86,10 @@ def _steps(folder: Path) -> list[Path]:
 
 
 def _list(run: Path) -> None:
-    """Write the list that TensorBoard looks for, newest tables first: it opens the first."""
+    """Write the list that TensorBoard looks for, the newest last: it opens the last."""
     entries = []
     for folder in sorted((run / FOLDER).iterdir()):
-        for place in reversed(_steps(folder)):
+        for place in _steps(folder):
             within = place.relative_to(run)
             step = int(place.name.removeprefix("step-"))
             entry = [

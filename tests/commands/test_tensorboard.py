@@ -129,8 +129,8 @@ def test_the_projector_has_the_first_and_the_newest_embeddings_once(logs, ask):
 
     names = [one["tensorName"] for one in listed]
     assert names == [
-        *("clips, step 6", "clips, step 4", "clips, step 1"),
-        *("probe, step 6", "probe, step 4", "probe, step 0"),
+        *("clips, step 1", "clips, step 4", "clips, step 6"),
+        *("probe, step 0", "probe, step 4", "probe, step 6"),
     ]
     for name, clips, heading in (("clips", 16, b"clip\tshards"), ("probe", 10, b"class\tclip")):
         tensors = ask("plugin/projector/tensor", run="masked", name=f"{name}, step 6")
