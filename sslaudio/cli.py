@@ -41,6 +41,8 @@ VERBS = {
     ),
     "shards": Verb("sslaudio.shards", "build, verify and describe shards; make synthetic ones"),
     "stats": Verb("sslaudio.stats", "measure mean and deviation of the pictures of shards", True),
+    "runs": Verb("sslaudio.runs", "compare the runs below a folder in a table"),
+    "doctor": Verb("sslaudio.doctor", "print the environment, for a report of a bug"),
     "list": Verb("sslaudio.catalog", "list the plug-ins of a room: sslaudio list backbones"),
     "show": Verb("sslaudio.catalog", "show a plug-in's settings: sslaudio show objective NAME"),
 }

@@ -35,11 +35,13 @@ from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
 from sslaudio.training import checkpoint, runs, storage
-from sslaudio.training.environment import environment
+from sslaudio.training.environment import environment, listed
 from sslaudio.training.launch import accelerator_for, from_first
 from sslaudio.training.loop import Loop
 from sslaudio.training.peers import one_voice
 from sslaudio.training.report import is_first_process, say, speak
+from sslaudio.training.summary import summary
+from sslaudio.training.trackers import check_installed
 
 SYNTHETIC = Path("shards/synth")
 STATISTICS_CLIPS = 4096
@@ -54,6 +56,7 @@ FREE = {
     "training.checkpoints_kept",
     "training.log_every",
     "training.pictures_every",
+    "training.trackers",
 }
 """What a resumed run may set otherwise."""
 
@@ -115,6 +118,7 @@ def _pretrain(arguments: argparse.Namespace, flags: list[str], name: str, run: P
         recipe = _recipe(path, arguments.init, flags)
     for text in dict.fromkeys(str(warning.message) for warning in warned):
         say(f"warning: {text}")
+    check_installed(recipe.training.trackers)
     accelerator = accelerator_for(recipe.training.precision)
     if not recipe.data.shards and path is not None and path.stem == "demo":
         recipe = _with_synthetic_shards(recipe, accelerator, arguments.dry_run)
@@ -130,12 +134,9 @@ def _pretrain(arguments: argparse.Namespace, flags: list[str], name: str, run: P
             return 0
         status = _train(loop, recipe, resumed)
         accelerator.wait_for_everyone()  # a launcher may end the others with the first that leaves
-    if status:
-        say(f"stopped: {run}\n  go on:    sslaudio pretrain --out {run} --resume")
-        return status
-    say(f"done: {run}\n  look:     tensorboard --logdir {run}")
-    say(f"  use:      sslaudio finetune --task NAME --root DIR --checkpoint {run}")
-    return 0
+    if accelerator.is_main_process:
+        say(summary(run))
+    return status
 
 
 def _found(arguments: argparse.Namespace, run: Path) -> tuple[Path | None, str | None]:
@@ -223,7 +224,11 @@ def _loop(
         save_model,
         first=first,
         watchers=watchers,
-        texts={"recipe": configs.to_yaml(recipe), "environment": str(config["provenance"])},
+        texts={
+            "recipe": configs.to_yaml(recipe),
+            "environment": listed({**config["provenance"], **environment()}),
+        },
+        recipe=dict(configs.flat(recipe)),
     )
 
 

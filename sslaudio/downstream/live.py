@@ -84,6 +84,7 @@ class Probe:
             return
         task = _task(config)
         fold = task.folds[0]
+        self.names = task.classes
         self.classes = len(task.classes)
         self.train, self.validation = (
             balanced(part, config.clips) for part in (fold.train, fold.validation)
@@ -112,6 +113,9 @@ class Probe:
         report.log(
             step, {"probe/knn": score, "probe/chance": self.chance, "probe/seconds": seconds}
         )
+        own = [self.names[example.target] for example in self.validation]
+        columns = {"class": own, "clip": [example.key for example in self.validation]}
+        report.embeddings(step, "probe", self.embeddings, columns)
         report.draw()
         # Read back, as a resumed run has to: its step 0 was long ago.
         first = dict(report.history()["probe/knn"]).get(0)
@@ -125,8 +129,9 @@ class Probe:
         self.encoder.front_end.to(device)
         embeddings = embed_waveforms(self.encoder, self.waveforms)
         count = len(self.train)
+        self.embeddings = embeddings[count:]
         train = part_of(embeddings[:count], self.train)
-        predictions = knn.classify(train, embeddings[count:], self.classes, self.config.neighbours)
+        predictions = knn.classify(train, self.embeddings, self.classes, self.config.neighbours)
         return accuracy(np.array([example.target for example in self.validation]), predictions)
 
 

@@ -201,7 +201,7 @@ class MaskedPatch(nn.Module):
 
     @torch.no_grad()
     def pictures(self, views: list[View], draws: Draws) -> dict[str, Tensor]:
-        """Input, what the model sees of it, and what it makes of the hidden patches."""
+        """Input, what the model sees of it (NaN: hidden), and what it makes of what is hidden."""
         (view,) = views
         question, _, on_grid = self._passes(view, draws)[1]
         cells, grid = self.cells, question.grid
@@ -214,7 +214,7 @@ class MaskedPatch(nn.Module):
         seen = cells.by_token(question.stays & ~question.hidden, grid)[..., None]
         return {
             "1_input": cells.picture(patches, grid),
-            "2_seen": cells.picture(patches.where(seen, 0.0), grid),
+            "2_seen": cells.picture(patches.where(seen, torch.nan), grid),
             "3_rebuilt": cells.picture(torch.where(hidden, rebuilt, patches), grid),
         }
 

@@ -32,6 +32,8 @@ from sslaudio.training.launch import from_all
 from sslaudio.training.monitor import Monitor
 from sslaudio.training.optim import adamw, rate_share
 from sslaudio.training.report import SKIPPED, Report, say
+from sslaudio.training.shown import histograms
+from sslaudio.training.trackers import Trackers, check_names
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ class Config:
     log_every: int = 20
     """Steps that one line of metrics is the mean of."""
     pictures_every: int = 500
-    """Steps between pictures of input, mask and reconstruction; 0 for none."""
+    """Steps between pictures of input, mask and reconstruction, histograms and embeddings, besides
+    those of the first step and the last; 0 for none."""
+    trackers: tuple[str, ...] = ()
+    """Trackers beside TensorBoard that accelerate knows, such as wandb or mlflow."""
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -99,6 +104,7 @@ class Config:
             raise ValueError(f"training.betas is {self.betas}; both are at least 0 and under 1")
         if self.warmup_steps < 0 or self.pictures_every < 0 or self.clip_norm < 0:
             raise ValueError("training.warmup_steps, pictures_every and clip_norm are at least 0")
+        check_names(self.trackers)
 
 
 Watcher = Callable[[int, nn.Module, Report], None]
@@ -190,6 +196,8 @@ class Loop:
     """Looks for a collapse at every line of metrics."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """Shown beside the curves: the recipe, the environment."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """Leaves of the recipe, for trackers."""
 
     def train(self, resumed: Path | None = None) -> int:
         """Train to ``config.steps``, from ``resumed`` (a checkpoint) or from the start.
@@ -204,7 +212,9 @@ class Loop:
         start, position = self._prepare(resumed)
         if resumed is not None and self.accelerator.is_main_process:
             self.save_model()  # of this step: a kill may have come between it and its checkpoint
-        self.report = Report(self.run, self.config.steps, start, self.accelerator.is_main_process)
+        aloud = self.accelerator.is_main_process
+        trackers = Trackers(self.config.trackers, self.run, self.recipe) if aloud else None
+        self.report = Report(self.run, self.config.steps, start, aloud, trackers=trackers)
         try:
             with stopping.heard() as self.requests:
                 for name, text in self.texts.items():
@@ -287,6 +297,7 @@ class Loop:
         return 0
 
     def _watch(self, step: int) -> None:
+        self.report.advance(step)
         for watcher in self.watchers:
             watcher(step, self.objective, self.report)
 
@@ -360,9 +371,10 @@ class Loop:
         config = self.config
         self.optimiser.step()
         cast(Objective, self.objective).after_step(step, config.steps)
-        if config.pictures_every and (step == 1 or step % config.pictures_every == 0):
+        often = config.pictures_every
+        if often and (step in (1, config.steps) or step % often == 0):
             # Before the augments remember: a cached part is augmented again to be shown.
-            self._show(step, *cast(Part, taken.latest)())
+            self._show(step, *cast(Part, taken.latest)(), taken.batches[-1])
         for one in self.memories.values():
             cast(Any, one).after_step()
 
@@ -500,16 +512,24 @@ class Loop:
         return views, draws
 
     @torch.no_grad()
-    def _show(self, step: int, views: list[View], draws: Draws) -> None:
+    def _show(self, step: int, views: list[View], draws: Draws, batch: Batch) -> None:
         if not self.accelerator.is_main_process or not self.config.pictures_every:
             return
+        embeddings = getattr(self.objective, "embeddings", None)  # what the clips of the step gave
         self.objective.eval()
         few = [View(view.pictures[:4], view.frames[:4]) for view in views]
         generator = torch.Generator().manual_seed(_mixed(self.config.seed, step, -1))
         count = len(few[0].frames)
         fresh = Draws(generator, 0, count, count, draws.device)
-        self.report.pictures(step, cast(Objective, self.objective).pictures(few, fresh))
+        objective = cast(Objective, self.objective)
+        self.report.pictures(step, objective.pictures(few, fresh))
         self.objective.train()
+        self.report.histograms(step, histograms(cast(nn.Module, objective.backbone), embeddings))
+        if embeddings is not None:  # of the whole batch where it is cached; its last part is shown
+            own, pictures = embeddings[0, -len(views[0].frames) :], views[0].pictures
+            folders = [self.stream.config.shards[source] for source in batch.sources.tolist()]
+            columns = {"clip": batch.keys, "shards": folders}
+            self.report.embeddings(step, "clips", own.float().cpu().numpy(), columns, pictures)
 
     def _means(self, window: Window) -> dict[str, float]:
         """Of the steps that were not skipped, over all processes; empty where all were."""
@@ -540,15 +560,16 @@ class Loop:
         each = (time.perf_counter() - self.started) / max(1, self.taken)
         self.report.show(
             step,
-            f"loss {scalars.get('objective/loss', math.nan):.3f}{_found(scalars, self.first)}  "
-            f"{speed:.0f} clips/s  waiting {waiting:.0%}",
+            f"loss {scalars.get('objective/loss', math.nan):.3f}  {speed:.0f} clips/s  "
+            f"waiting {waiting:.0%}",
             each * (self.config.steps - step),
+            _found(scalars, self.first),
         )
 
 
 def _found(scalars: Mapping[str, float], first: str) -> str:
     """Shares of right answers beside those of the net at first and of guessing, where told."""
-    told = ""
+    told = []
     for name, value in scalars.items():
         if not name.endswith("accuracy") or name.endswith("untrained_accuracy"):
             continue
@@ -558,10 +579,9 @@ def _found(scalars: Mapping[str, float], first: str) -> str:
             f"{word} {scalars[key]:.0%}" for word, key in there.items() if key in scalars
         )
         who = prefix.removeprefix("objective/").removesuffix("_").replace("_", " ")
-        told += f"  {who + ' ' if who else ''}finds {value:.0%}" + (
-            f" ({beside})" if beside else ""
-        )
-    return told
+        found = f"{who + ' ' if who else ''}finds {value:.0%}"
+        told.append(f"{found} ({beside})" if beside else found)
+    return "  ".join(told)
 
 
 def recordings_of(batch: Batch) -> Int[Tensor, " clips"]:

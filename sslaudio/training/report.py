@@ -1,4 +1,4 @@
-"""What a run tells while it goes: ``metrics.jsonl``, TensorBoard, a picture, one line or bar.
+"""What a run tells while it goes: ``metrics.jsonl``, TensorBoard, trackers, one line or bar.
 
 Scalars are named ``room/quantity``. Only the main process reports; the others hold a
 :class:`Report` that says nothing.
@@ -8,18 +8,23 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from jaxtyping import Float
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
 from torch import Tensor
 
+from sslaudio.training import projector
 from sslaudio.training.board import Board
 from sslaudio.training.storage import Growing, replacing, write_text
+from sslaudio.training.trackers import Trackers
 
 SKIPPED = "skipped.jsonl"
 """Of a run: its skipped steps, and the clips in them."""
@@ -42,42 +47,75 @@ def speak() -> None:
     LOG.propagate = False
     LOG.setLevel(logging.INFO if is_first_process() else logging.CRITICAL)
     LOG.addHandler(_Lines())
+    warnings.showwarning = _show_warning
 
 
 class _Lines(logging.Handler):
-    """Writes to standard error as it is at the time: a bar that runs puts lines above itself."""
+    """Writes to standard error as it is at the time: a bar that runs puts lines above itself.
+
+    What begins with ``warning:`` is written once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(record.getMessage() + "\n")
+        line = record.getMessage()
+        if line.startswith("warning:"):
+            if line in self.warned:
+                return
+            self.warned.add(line)
+        sys.stderr.write(line + "\n")
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A library's warning as a line of ours, from the first process alone."""
+    say(f"warning: {' '.join(str(message).split())} ({Path(filename).name}:{lineno})")
 
 
 class Report:
-    """Writes a run's scalars and pictures, and shows how far it is."""
+    """Writes a run's scalars and pictures, and shows how far it is.
 
-    def __init__(self, run: Path, steps: int, start: int, aloud: bool, unit: str = "step") -> None:
-        self.steps = steps
-        self.unit = unit
-        self.aloud = aloud
+    Args:
+        run: the RUN.
+        steps: of the whole run.
+        start: steps taken before; what was told of later ones is forgotten.
+        aloud: whether this process reports; the others' reports do nothing.
+        unit: what is counted.
+        trackers: told every scalar too.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        steps: int,
+        start: int,
+        aloud: bool,
+        unit: str = "step",
+        trackers: Trackers | None = None,
+    ) -> None:
+        self.steps, self.start, self.unit, self.aloud = steps, start, unit, aloud
         if not aloud:
             return
         run.mkdir(parents=True, exist_ok=True)
-        self.console = Console(stderr=True)
+        self.run = run
         self.path = run / "metrics.jsonl"
         for path in (self.path, run / SKIPPED):
             _forget_after(path, start if start else -1)  # step 0 is taken again as well
+        projector.forget_after(run, start)
         self.file = Growing(self.path)
         self.board = Board(run, purge_step=start + 1 if start else 0)
-        self.progress = Progress(
-            TextColumn(unit + " {task.completed}/{task.total}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.progress.add_task("", total=steps, completed=start)
+        self.trackers = trackers
+        self.progress = _bar(unit)
+        self.task = self.progress.add_task("", total=steps, completed=start, told="", left="")
         self.progress.start()
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -88,6 +126,8 @@ class Report:
         for name, value in scalars.items():
             self.board.add_scalar(name, value, step)
         self.file.flush()
+        if self.trackers is not None:
+            self.trackers.log(step, scalars)
 
     def flush(self) -> None:
         """Have the system write all that was told to the disk, before a checkpoint of its step."""
@@ -102,14 +142,28 @@ class Report:
             file.flush()
             file.close()
 
-    def show(self, step: int, line: str, left_seconds: float) -> None:
-        """Move the bar, or write a plain line where there is no terminal."""
+    def show(self, step: int, line: str, left_seconds: float, beside: str = "") -> None:
+        """What to read beside the bar, or a plain line where there is no terminal.
+
+        Args:
+            step: taken.
+            line: what is always to be seen.
+            left_seconds: till the end of the run.
+            beside: what a narrow terminal may cut.
+        """
         if not self.aloud:
             return
-        self.progress.update(self.task, completed=step, description=line)
-        if not self.console.is_terminal:
-            minutes, seconds = divmod(round(left_seconds), 60)
-            say(f"{self.unit} {step}/{self.steps}  {line}  {minutes}:{seconds:02d} left")
+        left = f"{clock(left_seconds)} left"
+        self.progress.update(
+            self.task, completed=step, description=beside, told=line, left=left, refresh=True
+        )
+        if self.progress.disable:
+            say("  ".join(filter(None, (f"{self.unit} {step}/{self.steps}", line, left, beside))))
+
+    def advance(self, step: int) -> None:
+        """Move the bar."""
+        if self.aloud:
+            self.progress.update(self.task, completed=step)
 
     def pictures(self, step: int, pictures: Mapping[str, Float[Tensor, "n bins frames"]]) -> None:
         """Write log-mel pictures, low mel bins at the bottom, one scale for all."""
@@ -117,10 +171,30 @@ class Report:
             for name, stack in pictures.items():
                 self.board.add_images(f"pictures/{name}", coloured(stack), step)
 
-    def text(self, name: str, text: str) -> None:
-        """Write a text, shown as code."""
+    def histograms(self, step: int, values: Mapping[str, Tensor]) -> None:
+        """Write how values, named ``room/quantity``, are distributed."""
         if self.aloud:
-            self.board.add_text(name, "\n".join("    " + line for line in text.splitlines()), 0)
+            for name, some in values.items():
+                self.board.add_histogram(name, some.detach().float().cpu(), step)
+
+    def embeddings(
+        self,
+        step: int,
+        name: str,
+        embeddings: Float[np.ndarray, "clips dim"],
+        columns: Mapping[str, Sequence[str]],
+        pictures: Float[Tensor, "clips bins frames"] | None = None,
+    ) -> None:
+        """Write embeddings for TensorBoard's projector; see :func:`projector.write`."""
+        if self.aloud:
+            small = None if pictures is None else coloured(projector.small(pictures), edge=0)
+            projector.write(self.run, name, step, embeddings, columns, small)
+
+    def text(self, name: str, text: str) -> None:
+        """Write a text, shown as code; a run that is resumed writes its own."""
+        if self.aloud:
+            code = "\n".join("    " + line for line in text.splitlines())
+            self.board.add_text(name, code, self.start)
 
     def history(self) -> dict[str, list[tuple[int, float]]]:
         """Steps and values of every scalar written so far, before a resume too."""
@@ -137,17 +211,56 @@ class Report:
             self.progress.stop()
             self.file.close()
             self.board.close()
+            if self.trackers is not None:
+                self.trackers.close()
+
+
+class _Cut(ProgressColumn):
+    """A text that gives way where the terminal is narrow."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
+def _bar(unit: str) -> Progress:
+    """Step, bar, what is told, time left; nothing where there is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn(unit + " {task.completed}/{task.total}"),
+        BarColumn(bar_width=8 if console.width < 100 else 20),
+        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[left]}"),
+        _Cut(table_column=Column(overflow="ellipsis")),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def clock(seconds: float) -> str:
+    """Hours, if any, minutes and seconds: ``1:02:05``, ``2:05``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def history(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Steps and values of every scalar in a ``metrics.jsonl``."""
     found: dict[str, list[tuple[int, float]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        scalars = json.loads(line)
-        step = scalars.pop("step")
+    for step, scalars in lines(path):
         for name, value in scalars.items():
             found.setdefault(name, []).append((step, value))
     return found
+
+
+def lines(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """Step and scalars of every whole line; a run that was killed may have torn its last."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            scalars = json.loads(line)
+            step = scalars.pop("step")
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
+            continue
+        yield step, scalars
 
 
 def draw(scalars: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:
@@ -179,12 +292,17 @@ def draw(scalars: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None
             figure.savefig(draft, format="png")
 
 
-def coloured(stack: Float[Tensor, "n bins frames"]) -> Any:
-    """Standardised log-mels as RGB in [0, 1], [n, 3, bins, frames], from -2.5 to 2.5."""
+def coloured(stack: Float[Tensor, "n bins frames"], edge: int = 2) -> Any:
+    """Standardised log-mels as RGB in [0, 1], [n, 3, bins, frames + edge], from -2.5 to 2.5.
+
+    Where there is no number, and in ``edge`` columns at the end, they are grey.
+    """
     from matplotlib import colormaps
 
     values = (stack.detach().float().cpu().numpy()[:, ::-1] + 2.5) / 5
-    return np.moveaxis(colormaps["magma"](values.clip(0, 1))[..., :3], 3, 1)
+    values = np.pad(values, ((0, 0), (0, 0), (0, edge)), constant_values=np.nan)
+    painted = colormaps["magma"].with_extremes(bad=(0.6, 0.6, 0.6))(values.clip(0, 1))
+    return np.moveaxis(painted[..., :3], 3, 1)
 
 
 def _forget_after(path: Path, step: int) -> None:

@@ -148,6 +148,18 @@ def check_out(run: Path) -> None:
         raise ValueError(f"--out {run} may not be written to; give a folder of your own")
 
 
+def is_held(run: Path) -> bool:
+    """Whether another process is writing into a run's folder at this moment."""
+    try:
+        with (run / LOCK).open(encoding="utf-8") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except (BlockingIOError, PermissionError):
+        return True
+    return False
+
+
 @contextmanager
 def held(run: Path, patience_seconds: float = 0.0) -> Iterator[None]:
     """Hold a run's folder, so that no second process writes into it.
