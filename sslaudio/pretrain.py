@@ -41,7 +41,8 @@ from sslaudio.training.loop import Loop
 from sslaudio.training.report import say, speak
 
 SYNTHETIC = Path("shards/synth")
-STATISTICS_CLIPS = 4096
+STATISTICS_CLIPS = 1024
+"""Enough for a mean within 0.02 deviations of that of four times as many, in a second."""
 FREE = {
     "data.kept_megabytes",
     "data.workers",
