@@ -28,6 +28,7 @@ from sslaudio.objectives.base import Objective, View
 from sslaudio.training import memory, stopping
 from sslaudio.training.cache import Cached, Part, is_cached
 from sslaudio.training.checkpoint import load_step, save_step
+from sslaudio.training.compiling import compile_blocks, plainly
 from sslaudio.training.launch import from_all
 from sslaudio.training.monitor import Monitor
 from sslaudio.training.optim import adamw, rate_share
@@ -65,6 +66,9 @@ class Config:
     1.)"""
     accumulation: int = 1
     """Parts that each rank's share of a batch is worked through in."""
+    compile: bool = False
+    """Whether transformer blocks are compiled at the first step (torch.compile), to be faster from
+    then on; needs a C++ compiler. Changes the last bits of results."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always has one."""
     checkpoints_kept: int = 2
@@ -242,6 +246,8 @@ class Loop:
         accumulated = getattr(self.objective, "accumulated", lambda parts: None)
         if config.accumulation > 1 and (told := accumulated(config.accumulation)):
             say(f"warning: {told}")
+        if config.compile:
+            compile_blocks(self.objective)
         learner = Cached(self.objective) if self.cached else self.objective
         with self._memory_told(start):
             self.model, self.optimiser = accelerator.prepare(learner, optimiser)
@@ -276,8 +282,9 @@ class Loop:
         return 0
 
     def _watch(self, step: int) -> None:
-        for watcher in self.watchers:
-            watcher(step, self.objective, self.report)
+        with plainly():
+            for watcher in self.watchers:
+                watcher(step, self.objective, self.report)
 
     def _resume(self, resumed: Path, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
         """Take up a checkpoint; gives its step and position."""
@@ -492,7 +499,8 @@ class Loop:
         generator = torch.Generator().manual_seed(_mixed(self.config.seed, step, -1))
         count = len(few[0].frames)
         fresh = Draws(generator, 0, count, count, draws.device)
-        self.report.pictures(step, cast(Objective, self.objective).pictures(few, fresh))
+        with plainly():
+            self.report.pictures(step, cast(Objective, self.objective).pictures(few, fresh))
         self.objective.train()
 
     def _means(self, window: Window) -> dict[str, float]:
