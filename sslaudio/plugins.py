@@ -49,8 +49,7 @@ def plugin_field(room: str, name: str) -> Any:
 
 def names(room: str) -> list[str]:
     """Names of the plug-ins of ``room``, sorted: files that define ``Config`` and ``build``."""
-    folder = Path(__file__).parent.joinpath(*ROOMS[room].split(".")[1:])
-    return sorted(file.stem for file in folder.glob("*.py") if _is_plugin(file))
+    return sorted(file.stem for file in _place(room).glob("*.py") if _is_plugin(file))
 
 
 def load(room: str, name: str) -> ModuleType:
@@ -64,9 +63,9 @@ def load(room: str, name: str) -> ModuleType:
         ValueError: there is no such plug-in, or it lacks ``Config`` or ``build``; the
             message names the nearest one, all there are, and how to add one.
     """
-    known = names(room)
-    if name in known:
+    if name.isidentifier() and _is_plugin(_place(room) / f"{name}.py"):
         return importlib.import_module(f"{ROOMS[room]}.{name}")
+    known = names(room)
     if "." not in name or not all(part.isidentifier() for part in name.split(".")):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -95,7 +94,13 @@ def _folder(room: str) -> str:
     return "/".join(ROOMS[room].split(".")[1:])
 
 
+def _place(room: str) -> Path:
+    return Path(__file__).parent.joinpath(*ROOMS[room].split(".")[1:])
+
+
 def _is_plugin(file: Path) -> bool:
+    if not file.is_file():
+        return False
     defined = {
         node.name
         for node in ast.parse(file.read_text(encoding="utf-8")).body

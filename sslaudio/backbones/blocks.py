@@ -64,9 +64,11 @@ Made = TypeVar("Made")
 def again(work: Callable[..., Made], *tensors: Tensor) -> Made:
     """``work(*tensors)``, whose cheap steps are done again going back instead of being kept.
 
-    A matrix product at its end is not done again. What is small is kept.
+    A matrix product at its end is not done again. What is small is kept. A compiled graph decides
+    for itself.
     """
-    if not torch.is_grad_enabled() or tensors[0].numel() < LARGE:
+    kept = tensors[0].numel() < LARGE or torch.compiler.is_compiling()
+    if kept or not torch.is_grad_enabled():
         return work(*tensors)
     return cast(Made, checkpoint(work, *tensors, use_reentrant=False, preserve_rng_state=False))
 

@@ -12,17 +12,18 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from sslaudio.downstream.metrics import accuracy
 from sslaudio.tasks.base import Example
+
+if TYPE_CHECKING:  # takes a second to import, which a run that fits no line need not wait for
+    from sklearn.linear_model import LogisticRegression
 
 CONSTANT = 1e-6
 """A feature whose deviation is below this share of its mean is float32 rounding, not a feature."""
@@ -150,6 +151,8 @@ def fit(
         classes: how many the task has; some may be absent from train.
         config: the grid; its defaults where None.
     """
+    from threadpoolctl import threadpool_limits
+
     for name, part in (("train", train), ("validation", validation), ("test", test)):
         _check(name, part, classes)
     if len(np.unique(train.targets)) < 2:
@@ -221,6 +224,9 @@ def _joined(one: Part, other: Part) -> Part:
 
 def _path(train: Part, classes: int, config: Config, strengths: Sequence[float]) -> Iterator[_Line]:
     """One line a strength, strongest first, each fit starting where the last one ended."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     embeddings = train.embeddings.astype(np.float64)
     mean, deviation = embeddings.mean(axis=0), embeddings.std(axis=0)
     varies = deviation > CONSTANT * np.abs(mean)
@@ -241,7 +247,7 @@ def _path(train: Part, classes: int, config: Config, strengths: Sequence[float])
         yield _Line(weights, bias - weights @ mean, finished)
 
 
-def _all_classes(model: LogisticRegression, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _all_classes(model: "LogisticRegression", classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights and bias with one row a class of the task, trained on or not."""
     rows, bias_rows = model.coef_, model.intercept_
     if len(rows) == 1:  # two classes: scikit-learn keeps the difference of the two rows

@@ -91,4 +91,9 @@ def of_shards(data: stream.Config, features: Config, most: int | None = None) ->
                 yield clip[None], torch.tensor([len(clip)])
                 advance(1)
 
-        return measure(batches(), front_end)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # on busy cores, threads that share one clip wait for each other
+        try:
+            return measure(batches(), front_end)
+        finally:
+            torch.set_num_threads(threads)

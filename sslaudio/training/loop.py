@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from sslaudio.objectives.base import Objective, View
 from sslaudio.training import memory, stopping
 from sslaudio.training.cache import Cached, Part, is_cached
 from sslaudio.training.checkpoint import load_step, save_step
+from sslaudio.training.compiling import compile_blocks, plainly
 from sslaudio.training.launch import from_all
 from sslaudio.training.monitor import Monitor
 from sslaudio.training.optim import adamw, rate_share
@@ -67,6 +68,9 @@ class Config:
     1.)"""
     accumulation: int = 1
     """Parts that each rank's share of a batch is worked through in."""
+    compile: bool = False
+    """Whether transformer blocks are compiled at the first step (torch.compile), to be faster from
+    then on; needs a C++ compiler. Changes the last bits of results."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always has one."""
     checkpoints_kept: int = 2
@@ -263,6 +267,8 @@ class Loop:
         accumulated = getattr(self.objective, "accumulated", lambda parts: None)
         if config.accumulation > 1 and (told := accumulated(config.accumulation)):
             say(f"warning: {told}")
+        if config.compile:
+            compile_blocks(self.objective)
         learner = Cached(self.objective) if self.cached else self.objective
         with self._memory_told(start):
             self.model, self.optimiser = accelerator.prepare(learner, optimiser)
@@ -298,8 +304,13 @@ class Loop:
 
     def _watch(self, step: int) -> None:
         self.report.advance(step)
-        for watcher in self.watchers:
-            watcher(step, self.objective, self.report)
+        with self._plainly():
+            for watcher in self.watchers:
+                watcher(step, self.objective, self.report)
+
+    def _plainly(self) -> AbstractContextManager[None]:
+        """For what is made once in a while, in other shapes: nothing is compiled for it."""
+        return plainly() if self.config.compile else nullcontext()
 
     def _resume(self, resumed: Path, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
         """Take up a checkpoint; gives its step and position."""
@@ -522,7 +533,8 @@ class Loop:
         count = len(few[0].frames)
         fresh = Draws(generator, 0, count, count, draws.device)
         objective = cast(Objective, self.objective)
-        self.report.pictures(step, objective.pictures(few, fresh))
+        with self._plainly():
+            self.report.pictures(step, objective.pictures(few, fresh))
         self.objective.train()
         self.report.histograms(step, histograms(cast(nn.Module, objective.backbone), embeddings))
         if embeddings is not None:  # of the whole batch where it is cached; its last part is shown
