@@ -55,9 +55,10 @@ from sslaudio.objectives.base import View
 from sslaudio.pretrain import SYNTHETIC
 from sslaudio.training.compiling import compile_blocks
 from sslaudio.training.launch import accelerator_for
-from sslaudio.training.loop import Loop, recordings_of
+from sslaudio.training.loop import Loop
 from sslaudio.training.memory import reuse_freed_memory
 from sslaudio.training.optim import adamw
+from sslaudio.training.passes import recordings_of
 from sslaudio.training.report import Report, history
 
 ROOT = Path(__file__).parents[1]

@@ -16,8 +16,6 @@ if __name__ == "__main__":  # run as a file: the folder above, not this one, hol
 
 import argparse
 import dataclasses
-import datetime
-import statistics
 import subprocess
 import time
 import warnings
@@ -131,7 +129,10 @@ def _pretrain(arguments: argparse.Namespace, flags: list[str], name: str, run: P
         _check_resumed(run, recipe, resumed, accelerator)
         loop = _loop(recipe, run, resumed, accelerator, arguments.init)
         if arguments.dry_run:
-            _rehearse(loop, recipe, resumed)
+            rows = loop.rehearse(resumed).rows()
+            say("dry run, nothing is written")
+            for title, text in rows.items():
+                say(f"  {title:10s} {text}")
             return 0
         status = _train(loop, recipe, resumed)
         accelerator.wait_for_everyone()  # a launcher may end the others with the first that leaves
@@ -236,58 +237,19 @@ def _loop(
 def _train(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None) -> int:
     """Train; gives the status of a request to stop, or 0."""
     accelerator, stream = loop.accelerator, loop.stream
+    weights = sum(w.numel() for w in cast(Any, loop.objective).backbone.parameters())
     if accelerator.is_main_process:
         storage.write_text(loop.run / "recipe.yaml", configs.to_yaml(recipe))
         if resumed is None:
             loop.save_model()
         say(
             f"{stream.clips} clips, {stream.seconds / 3600:.2f} h; {recipe.backbone.name} of "
-            f"{_millions(loop.objective.backbone)} weights; "
+            f"{weights / 1e6:.2f} M weights; "
             f"{recipe.training.steps} steps of {recipe.data.batch} clips into {loop.run}; "
             f"{accelerator.num_processes} process(es) on {accelerator.device}, "
             f"{torch.get_num_threads()} threads each, {recipe.training.precision}"
         )
     return loop.train(resumed)
-
-
-def _rehearse(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None) -> None:
-    """Take a step on real data and tell what the run would be."""
-    shown = loop.rehearse(resumed)
-    objective, stream, training = cast(Any, loop.objective), loop.stream, recipe.training
-    parts = loop.accelerator.num_processes * training.accumulation
-    grid = objective.backbone.grid(shown.pictures[2])
-    learned = [weight for weight in objective.parameters() if weight.requires_grad]
-    first, *timed = shown.seconds
-    each = statistics.median(timed)
-    left = max(0, training.steps - shown.start)
-    stored = sum(value.nbytes for value in objective.state_dict().values())
-    moments = 2 * sum(weight.nbytes for weight in learned)
-    told = "  ".join(f"{name} {value:.4g}" for name, value in shown.means.items())
-    kept = training.checkpoints_kept
-    rows = {
-        "sound": f"{stream.clips:,} clips, {stream.seconds / 3600:.2f} h; a step takes "
-        f"{recipe.data.batch}, {shown.waveforms[0]} at a time (in {parts} parts)",
-        "waveforms": f"{list(shown.waveforms)}: clips, samples at {stream.sample_rate} Hz",
-        "pictures": f"{list(shown.pictures)}: clips, bins, frames; {objective.views} view(s)",
-        "tokens": f"{grid.rows} x {grid.columns} a clip, of dim {objective.backbone.dim}",
-        "weights": f"{_millions(objective.backbone)} in the {recipe.backbone.name} backbone; "
-        f"{_millions(objective)} in all; {sum(w.numel() for w in learned) / 1e6:.2f} M learn",
-        "step": told or "skipped: its loss or gradient is not finite",
-        "memory": f"{shown.peak_bytes / 2**30:.2f} GiB at most in this process on "
-        f"{loop.accelerator.device}, which has {shown.total_bytes / 2**30:.1f}",
-        "disk": f"{(stored + moments) / 2**20:.1f} MiB a checkpoint, {kept} kept",
-        "speed": f"{recipe.data.batch / each:.0f} clips/s, {each:.3f} s a step ({first:.3f} the "
-        f"first), {loop.accelerator.num_processes} process(es), {torch.get_num_threads()} "
-        f"threads each, {training.precision}",
-        "whole run": f"{left} steps, {datetime.timedelta(seconds=round(left * each))}",
-    }
-    say("dry run, nothing is written")
-    for name, text in rows.items():
-        say(f"  {name:10s} {text}")
-
-
-def _millions(module: Any) -> str:
-    return f"{sum(weight.numel() for weight in module.parameters()) / 1e6:.2f} M"
 
 
 def _statistics(

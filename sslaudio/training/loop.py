@@ -11,17 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from sslaudio import ranks
-from sslaudio.augments.base import Augment, Draws, numbered
+from sslaudio.augments.base import Augment, Draws
 from sslaudio.data.stream import Batch, Stream
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import Objective, View
@@ -32,6 +30,8 @@ from sslaudio.training.compiling import compile_blocks, plainly
 from sslaudio.training.launch import from_all
 from sslaudio.training.monitor import Monitor
 from sslaudio.training.optim import adamw, rate_share
+from sslaudio.training.passes import Passes, Taken, seed_of
+from sslaudio.training.rehearsal import Rehearsal
 from sslaudio.training.report import SKIPPED, Report, say
 from sslaudio.training.shown import histograms
 from sslaudio.training.trackers import Trackers, check_names
@@ -146,40 +146,6 @@ class Skips:
     """Up to the last step."""
 
 
-@dataclass(frozen=True)
-class Rehearsal:
-    """What a few steps showed."""
-
-    start: int
-    """Steps taken before."""
-    seconds: list[float]
-    """Of each step; the first one warms up."""
-    waveforms: tuple[int, ...]
-    """[clips, samples] that a process takes at a time."""
-    pictures: tuple[int, ...]
-    """[clips, bins, frames] of one view of them."""
-    means: Mapping[str, float]
-    """Of loss, parts and gradient; empty where every step was skipped."""
-    peak_bytes: int
-    total_bytes: int
-
-
-@dataclass
-class Taken:
-    """Forward and backward of a step: what it told, and what it was of."""
-
-    batches: list[Batch] = field(default_factory=list)
-    parts: dict[str, Tensor] = field(default_factory=dict)
-    latest: Part | None = None
-    """The last micro-batch."""
-
-    def add(self, parts: Mapping[str, Tensor], share: float) -> None:
-        """Add a micro-batch's scalars, ``share`` of a step."""
-        for name, value in parts.items():
-            told = value.detach().float() * share
-            self.parts[name] = self.parts[name] + told if name in self.parts else told
-
-
 @dataclass
 class Loop:
     """One run's training: the parts, wired, and the step."""
@@ -240,15 +206,17 @@ class Loop:
             self._step(step, batches, window)
             seconds.append(time.perf_counter() - began)
         batch = next(batches)
-        views, _ = self._views(batch, start + 4, 0)
+        views, _ = self.passes.views(batch, start + 4, 0)
         return Rehearsal(
-            start,
+            self.config.steps - start,
             seconds,
             tuple(batch.waveforms.shape),
             tuple(views[0].pictures.shape),
             self._means(window),
-            memory.peak_bytes(self.accelerator.device),
-            memory.total_bytes(self.accelerator.device),
+            self.stream,
+            self.objective,
+            self.accelerator.device,
+            self.config.checkpoints_kept,
         )
 
     def _prepare(self, resumed: Path | None) -> tuple[int, int]:
@@ -263,15 +231,26 @@ class Loop:
             start, position = self._resume(resumed, optimiser)
         self.front_end.to(accelerator.device)
         self.memories.to(accelerator.device)
-        self.cached = is_cached(self.objective) and config.accumulation > 1
+        cached = is_cached(self.objective) and config.accumulation > 1
         accumulated = getattr(self.objective, "accumulated", lambda parts: None)
         if config.accumulation > 1 and (told := accumulated(config.accumulation)):
             say(f"warning: {told}")
         if config.compile:
             compile_blocks(self.objective)
-        learner = Cached(self.objective) if self.cached else self.objective
+        learner = Cached(self.objective) if cached else self.objective
         with self._memory_told(start):
             self.model, self.optimiser = accelerator.prepare(learner, optimiser)
+        self.passes = Passes(
+            cast(Objective, self.objective),
+            self.model,
+            self.front_end,
+            self.augments,
+            accelerator,
+            self.stream.config.batch,
+            config.accumulation,
+            config.seed,
+            cached,
+        )
         return start, position
 
     def _steps(self, start: int, position: int) -> int:
@@ -352,7 +331,8 @@ class Loop:
         self.model.train()
         before = {name: buffer.clone() for name, buffer in self.objective.named_buffers()}
         with self._memory_told(step):
-            taken = (self._whole if self.cached else self._parts)(step, batches, window)
+            taken = self.passes(step, batches)
+            window.waiting_seconds += taken.waiting_seconds
             norm = cast(
                 Tensor,
                 accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm or math.inf),
@@ -427,32 +407,17 @@ class Loop:
         except (RuntimeError, MemoryError) as error:
             if not memory.is_exhausted(error):
                 raise
-            raise ValueError(
-                f"out of memory at step {step}: {memory.told(error, self.accelerator.device)}; "
-                f"{self._levers()}"
-            ) from error
-
-    def _levers(self) -> str:
-        """Which settings need less memory, with the numbers they would have."""
-        config, batch = self.config, self.stream.config.batch
-        processes = self.accelerator.num_processes
-        share = batch // processes
-        clips = share // config.accumulation
-        more = next((n for n in range(config.accumulation + 1, share + 1) if share % n == 0), None)
-        levers = []
-        if more is not None:
-            lever = f"training.accumulation to {more} for {share // more} at a time"
-            told = getattr(self.objective, "accumulated", lambda parts: None)(more)
-            levers.append(f"{lever} ({told})" if told else lever)
-        if not getattr(cast(Any, self.objective).backbone, "checkpointing", True):
-            levers.append("backbone.gradient_checkpointing to true for a third more work")
-        if config.precision == "fp32":
-            levers.append("training.precision to bf16")
-        levers.append(f"data.clip_seconds below {self.stream.config.clip_seconds:g}")
-        return (
-            f"a process takes {clips} clips at a time (data.batch {batch} / {processes} processes "
-            f"/ training.accumulation {config.accumulation}); set {', or '.join(levers)}"
-        )
+            config, data = self.config, self.stream.config
+            cures = memory.levers(
+                data.batch,
+                self.accelerator.num_processes,
+                config.accumulation,
+                config.precision,
+                data.clip_seconds,
+                self.objective,
+            )
+            found = memory.told(error, self.accelerator.device)
+            raise ValueError(f"out of memory at step {step}: {found}; {cures}") from error
 
     def _rescaled(self, finite: bool) -> bool:
         """With fp16, scale the loss lower; whether that may cure a step whose loss is finite."""
@@ -462,66 +427,6 @@ class Loop:
         scaler.update()
         return finite and scaler.get_scale() > 1
 
-    def _parts(self, step: int, batches: Iterator[Batch], window: Window) -> Taken:
-        """Gradients of a batch, part after part."""
-        config, accelerator, taken = self.config, self.accelerator, Taken()
-        for part in range(config.accumulation):
-            batch = self._next(batches, window)
-            taken.batches.append(batch)
-            # After the batch: opening a loader draws from the same generator as drop-path.
-            torch.manual_seed(_mixed(config.seed, step, accelerator.process_index + 1, part))
-            last = part == config.accumulation - 1
-            with nullcontext() if last else accelerator.no_sync(self.model):
-                views, draws = self._views(batch, step, part)
-                parts = self.model(views, draws)
-                accelerator.backward(parts["loss"] / config.accumulation)
-            taken.add(parts, 1 / config.accumulation)
-        taken.latest = lambda: (views, draws)
-        return taken
-
-    def _whole(self, step: int, batches: Iterator[Batch], window: Window) -> Taken:
-        """Gradients of a batch whose clips are all compared."""
-        config, accelerator = self.config, self.accelerator
-        taken = Taken([self._next(batches, window) for _ in range(config.accumulation)])
-        torch.manual_seed(_mixed(config.seed, step, accelerator.process_index + 1, 0))
-        parts = [partial(self._views, batch, step, n) for n, batch in enumerate(taken.batches)]
-        told = self.model(parts)
-        accelerator.backward(told["loss"])
-        taken.add(told, 1.0)
-        taken.latest = parts[-1]
-        return taken
-
-    def _next(self, batches: Iterator[Batch], window: Window) -> Batch:
-        asked = time.perf_counter()
-        batch = next(batches)
-        window.waiting_seconds += time.perf_counter() - asked
-        return batch
-
-    def _views(self, batch: Batch, step: int, part: int) -> tuple[list[View], Draws]:
-        """Pictures of a micro-batch, augmented once a view."""
-        device = self.accelerator.device
-        waveforms = batch.waveforms.to(device, non_blocking=True)
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            pictures, frames = self.front_end(
-                waveforms, batch.lengths.to(device, non_blocking=True)
-            )
-            draws = Draws(
-                torch.Generator().manual_seed(_mixed(self.config.seed, step, 0)),
-                start=(part * self.accelerator.num_processes + self.accelerator.process_index)
-                * len(batch.keys),
-                clips=len(batch.keys),
-                batch=self.stream.config.batch,
-                device=device,
-                recordings=recordings_of(batch).to(device, non_blocking=True),
-            )
-            views = []
-            for _ in range(cast(Objective, self.objective).views):
-                view = pictures
-                for augment in self.augments:
-                    view = augment(view, frames, draws)
-                views.append(View(view, frames))
-        return views, draws
-
     @torch.no_grad()
     def _show(self, step: int, views: list[View], draws: Draws, batch: Batch) -> None:
         if not self.accelerator.is_main_process or not self.config.pictures_every:
@@ -529,7 +434,7 @@ class Loop:
         embeddings = getattr(self.objective, "embeddings", None)  # what the clips of the step gave
         self.objective.eval()
         few = [View(view.pictures[:4], view.frames[:4]) for view in views]
-        generator = torch.Generator().manual_seed(_mixed(self.config.seed, step, -1))
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, step, -1))
         count = len(few[0].frames)
         fresh = Draws(generator, 0, count, count, draws.device)
         objective = cast(Objective, self.objective)
@@ -594,27 +499,3 @@ def _found(scalars: Mapping[str, float], first: str) -> str:
         found = f"{who + ' ' if who else ''}finds {value:.0%}"
         told.append(f"{found} ({beside})" if beside else found)
     return "  ".join(told)
-
-
-def recordings_of(batch: Batch) -> Int[Tensor, " clips"]:
-    """A number above 0 for the recording of each clip; a clip that is of none has its own.
-
-    A recording that two corpora have, as Freesound's, is one.
-    """
-    return numbered(
-        [
-            f"recording {recording}" if recording is not None else f"clip {source} {key}"
-            for recording, source, key in zip(
-                batch.recordings, batch.sources.tolist(), batch.keys, strict=True
-            )
-        ]
-    )
-
-
-def _mixed(*numbers: int) -> int:
-    """One seed from several numbers (the 64-bit FNV-1a hash of them)."""
-    mixed = 0xCBF29CE484222325
-    for number in numbers:
-        for byte in (number & (1 << 64) - 1).to_bytes(8, "little"):
-            mixed = ((mixed ^ byte) * 0x100000001B3) & (1 << 64) - 1
-    return mixed >> 1

@@ -5,6 +5,7 @@ import ctypes
 import os
 import re
 import resource
+from typing import Any
 
 import torch
 
@@ -61,3 +62,35 @@ def told(error: BaseException, device: torch.device) -> str:
 
 def _sized(number: str, unit: str) -> str:
     return f"{float(number) / 2**30:.2f} GiB" if unit == "bytes" else f"{float(number):g} {unit}"
+
+
+def levers(
+    batch: int, processes: int, accumulation: int, precision: str, seconds: float, objective: Any
+) -> str:
+    """Which settings need less memory, with the numbers they would have.
+
+    Args:
+        batch: ``data.batch``.
+        processes: that share it.
+        accumulation: parts of each share.
+        precision: of matrix products.
+        seconds: ``data.clip_seconds``.
+        objective: may say what accumulation means to it; its backbone whether it checkpoints.
+    """
+    share = batch // processes
+    more = next((n for n in range(accumulation + 1, share + 1) if share % n == 0), None)
+    found = []
+    if more is not None:
+        lever = f"training.accumulation to {more} for {share // more} at a time"
+        told = getattr(objective, "accumulated", lambda parts: None)(more)
+        found.append(f"{lever} ({told})" if told else lever)
+    if not getattr(objective.backbone, "checkpointing", True):
+        found.append("backbone.gradient_checkpointing to true for a third more work")
+    if precision == "fp32":
+        found.append("training.precision to bf16")
+    found.append(f"data.clip_seconds below {seconds:g}")
+    return (
+        f"a process takes {share // accumulation} clips at a time (data.batch {batch} / "
+        f"{processes} processes / training.accumulation {accumulation}); set "
+        f"{', or '.join(found)}"
+    )
