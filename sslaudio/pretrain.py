@@ -102,7 +102,8 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     runs.check_out(run)
     writes = is_first_process() and not arguments.dry_run
     patience = PATIENCE_SECONDS if arguments.resume else 0.0
-    with runs.held(run, patience) if writes else nullcontext():
+    holding = runs.held(run, patience) if writes else nullcontext()
+    with checkpoint.full_disk_told(run), holding:
         return _pretrain(arguments, flags, name, run)
 
 

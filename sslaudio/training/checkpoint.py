@@ -20,7 +20,6 @@ from sslaudio.training import manifest
 from sslaudio.training.report import say
 from sslaudio.training.runs import WEIGHTS, fill
 from sslaudio.training.storage import (
-    DiskFullError,
     bytes_of,
     is_full,
     load_tensors,
@@ -133,7 +132,7 @@ def full_disk_told(run: Path) -> Iterator[None]:
     """Add to the error of a full disk what there is of the run, and how to go on.
 
     Raises:
-        DiskFullError: something could not be written.
+        OSError: something could not be written.
     """
     try:
         yield
@@ -146,7 +145,7 @@ def full_disk_told(run: Path) -> Iterator[None]:
             if whole
             else "there is no checkpoint yet"
         )
-        raise DiskFullError(
+        raise OSError(
             f"{error}; {there}. Make room, or move {run} to another disk, and go on with --resume"
             + ("" if whole else " auto")
         ) from error

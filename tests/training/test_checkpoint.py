@@ -394,8 +394,9 @@ def holder(tmp_path):
 
 
 def test_a_live_runs_folder_is_refused_untouched_by_its_holders_name(
-    holder, shards, untouched, tmp_path, capsys
+    holder, shards, untouched, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setattr("sslaudio.pretrain.PATIENCE_SECONDS", 0.2)
     run = Path(shutil.copytree(untouched, tmp_path / "run", dirs_exist_ok=True))
     before = {path: path.stat().st_mtime_ns for path in (run, *run.rglob("*"))}
 
