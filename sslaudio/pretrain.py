@@ -44,7 +44,7 @@ from sslaudio.training.trackers import check_installed
 SYNTHETIC = Path("shards/synth")
 STATISTICS_CLIPS = 1024
 """Enough for a mean within 0.02 deviations of that of four times as many, in a second."""
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 5.0
 """Time that a resumed run waits for one that still writes, as its launcher was killed."""
 FREE = {
     "data.kept_megabytes",
