@@ -7,6 +7,11 @@ import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
+# Of several workers each keeps to a core: threads that share busy cores wait for one another.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
 # Annotated shapes are checked in every call that a test makes in this process.
 install_import_hook(
     [

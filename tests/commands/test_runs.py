@@ -1,7 +1,6 @@
 """`sslaudio runs` and `sslaudio doctor`: what they print and write."""
 
 import csv
-import fcntl
 import json
 import os
 import re
@@ -79,9 +78,15 @@ def test_each_run_is_told_with_its_state_and_its_score(folder, tmp_path):
 
 
 def test_a_run_that_is_written_to_is_running(folder, tmp_path):
-    with (folder / "deep" / "b" / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    hold = (
+        "import pathlib, sys; from sslaudio.training.runs import held\n"
+        "with held(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", hold, str(folder / "deep" / "b")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
         held = {row["run"]: row["state"] for row in written(folder, tmp_path)}
+        holder.stdin.close()
     free = {row["run"]: row["state"] for row in written(folder, tmp_path)}
 
     assert held["deep/b"] == "running" and free["deep/b"] == "stopped"
