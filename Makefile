@@ -33,4 +33,4 @@ test: install
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --dist loadfile
 
 test-slow: install
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu" -n auto
