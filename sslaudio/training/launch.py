@@ -22,14 +22,16 @@ def accelerator_for(precision: str) -> Accelerator:
     """An accelerator on the GPUs there are, or on the CPU with its cores shared by the ranks.
 
     Raises:
-        ValueError: fp16 without a GPU, or a launch of several processes that yields one.
+        ValueError: fp16 without a GPU, a launch of several processes that yields one, or a launcher
+            that is gone.
     """
     gpu = torch.cuda.is_available()
     if precision == "fp16" and not gpu:
         raise ValueError("training.precision is fp16, which needs a GPU; set bf16 or fp32")
+    launcher = _launcher()
     asked = launched_processes()
-    if "LOCAL_RANK" in os.environ or asked is not None:
-        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    if launcher is not None:
+        threading.Thread(target=_leave_with, args=(launcher,), daemon=True).start()
     there = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1"))
     threads = max(1, cores() // int(there))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # unset, accelerate chooses and warns
@@ -83,6 +85,24 @@ def launched_processes() -> int | None:
             number = joined if equals else value
             return int(number) if number.isdigit() else None
     return None
+
+
+def _launcher() -> int | None:
+    """The process whose end is to end this one; None where this one was started by itself.
+
+    Raises:
+        ValueError: it was gone before this process looked, and will end nobody.
+    """
+    parent = os.getppid()
+    try:
+        first = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")[0]
+        in_python = b"python" in first
+    except OSError:  # a system that does not tell
+        in_python = True
+    if "TORCHELASTIC_RUN_ID" in os.environ and not in_python:
+        raise ValueError("the launcher of this process was killed while it started; launch again")
+    by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ and in_python
+    return parent if by_accelerate or "LOCAL_RANK" in os.environ else None
 
 
 def _leave_with(parent: int) -> None:
