@@ -16,7 +16,6 @@ if __name__ == "__main__":  # run as a file: the folder above, not this one, hol
 
 import argparse
 import dataclasses
-import subprocess
 import time
 import warnings
 from contextlib import nullcontext
@@ -33,7 +32,7 @@ from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
 from sslaudio.training import checkpoint, runs, storage
-from sslaudio.training.environment import environment, listed
+from sslaudio.training.environment import commit, environment, listed
 from sslaudio.training.launch import accelerator_for, from_first
 from sslaudio.training.loop import Loop
 from sslaudio.training.peers import one_voice
@@ -89,8 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="build everything, take a step, tell shapes, memory, speed and the time of the whole "
-        "run, and write nothing",
+        help="build everything, take three steps, tell shapes, memory, speed and the time of the "
+        "whole run, and write nothing",
     )
 
 
@@ -401,15 +400,7 @@ def _front_end(recipe: recipes.Pretrain) -> dict[str, Any]:
 def _provenance(run: Path, resumed: Path | None, init: Path | None) -> dict[str, Any]:
     if resumed is not None:
         return dict(runs.read_config(run).get("provenance", {}))
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    start = str(init) if init else None
-    return {"commit": found.stdout.strip() or None, "init": start, **environment()}
+    return {"commit": commit(), "init": str(init) if init else None, **environment()}
 
 
 if __name__ == "__main__":

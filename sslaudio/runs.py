@@ -158,13 +158,13 @@ def _fill(row: Row, run: Path) -> None:
     row.minutes = round(now.seconds / 60, 2)
     if row.kind == "pretrain":
         row.steps = now.steps
-        finished = now.steps is not None and (now.kept or -1) >= now.steps
+        finished = now.steps is not None and now.kept is not None and now.kept >= now.steps
         if now.probe is not None:
             row.score, row.of = now.probe[1], f"kNN at {now.probe[0]}"
     else:
         row.steps = row.recipe.get("training.epochs") if now.step else None
         finished = (run / "results.json").is_file()
-    begun = bool(now.step or now.kept)
+    begun = bool(now.step) or now.kept is not None
     row.state = "finished" if finished else "stopped" if begun else "empty"
     if runs.is_held(run):
         row.state = "running"

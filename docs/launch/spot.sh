@@ -13,6 +13,7 @@ BUCKET_SHARDS=${BUCKET_SHARDS:-s3://my-bucket/shards/mine}   # s3://, gs://, or 
 BUCKET_RUN=${BUCKET_RUN:-s3://my-bucket/runs/mine}
 SHARDS=${SHARDS:-shards/mine}
 RUN=${RUN:-runs/mine}
+FIRST=${FIRST:-no}                  # yes: a run that cannot be read is none yet, and one is started
 SYNC_SECONDS=${SYNC_SECONDS:-300}   # between two copies of the run into the bucket
 NOTICE=${NOTICE:-none}              # who tells that the machine goes: aws, gcp; none: SIGTERM alone
 
@@ -40,6 +41,12 @@ publish() {
     cp -al "$RUN" "$picture" 2>/dev/null || true # what vanished meanwhile was an old checkpoint
     rm -rf "$picture"/.lock "$picture"/.*.partial "$picture"/checkpoints/.[!.]*
     drop_halves "$picture"
+    for name in recipe.yaml config.json; do # without them the rest is no run
+        mkdir -p "$first"
+        [[ ! -e $picture/$name ]] || cp "$picture/$name" "$first/$name"
+        copy "$first" "$BUCKET_RUN" || status=1
+    done
+    rm -rf "$first"
     cp -al "$picture" "$first"
     rm -f "$first"/checkpoints/*/state.json
     copy "$first" "$BUCKET_RUN" && mirror "$picture" "$BUCKET_RUN" || status=1
@@ -51,9 +58,16 @@ fetch() {
     mkdir -p "$SHARDS"
     copy "$BUCKET_SHARDS" "$SHARDS"
     [[ -e $RUN/recipe.yaml ]] && return # this disk outlived the machine
-    mkdir -p "$RUN"
-    copy "$BUCKET_RUN" "$RUN" || echo "spot.sh: no run in $BUCKET_RUN yet" >&2
-    drop_halves "$RUN"
+    rm -rf "$RUN.fetched"
+    mkdir -p "$RUN.fetched"
+    # What cannot be read is no sign that nothing is there: a new run would take its place.
+    if ! copy "$BUCKET_RUN" "$RUN.fetched" && [[ $FIRST != yes ]]; then
+        echo "spot.sh: cannot read $BUCKET_RUN; if there is no run in it yet, set FIRST=yes" >&2
+        exit 1
+    fi
+    drop_halves "$RUN.fetched"
+    rm -rf "$RUN"
+    mv "$RUN.fetched" "$RUN"
 }
 
 drop_halves() { # FOLDER OF A RUN

@@ -44,8 +44,8 @@ class Objective(Protocol):
     def after_step(self, step: int, steps: int) -> None:
         """Called once after each optimiser step.
 
-        After a step that was skipped its buffers are put back, and ``skip_step()`` is called
-        instead, where it is offered.
+        After a step that was skipped its buffers are put back, and with ``moves_in_passes`` also
+        weights that do not learn; ``skip_step()`` is called instead, where it is offered.
         """
         ...
 

@@ -149,6 +149,7 @@ class Contrastive(nn.Module):
         self.settings = config.settings
         self.gradient_cache = config.gradient_cache
         self.released = config.variant == "released"
+        self.moves_in_passes = self.released  # the teacher, before each
         self.backbone = backbone
         rows = backbone.grid(backbone.patch[1]).rows
         features = pooling.pooled_dim(config.pooling, rows, backbone.dim)

@@ -72,6 +72,7 @@ class Joint(nn.Module):
         self.weights = dict(zip(self.members, weights, strict=True))
         members = [cast(Any, member) for member in self.members.values()]
         self.views = max(member.views for member in members)
+        self.moves_in_passes = any(getattr(member, "moves_in_passes", False) for member in members)
         self.gradient_cache = any(getattr(member, "gradient_cache", False) for member in members)
 
     def forward(self, views: list[View], draws: Draws) -> dict[str, Tensor]:

@@ -283,7 +283,7 @@ class Loop:
 
     def _watch(self, step: int) -> None:
         self.report.advance(step)
-        with self._plainly():
+        with self._plainly(), self._memory_told(step):
             for watcher in self.watchers:
                 watcher(step, self.objective, self.report)
 
@@ -329,7 +329,7 @@ class Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        before = {name: buffer.clone() for name, buffer in self.objective.named_buffers()}
+        before = self._movable()
         with self._memory_told(step):
             taken = self.passes(step, batches)
             window.waiting_seconds += taken.waiting_seconds
@@ -339,13 +339,21 @@ class Loop:
             )
             loss_fails, norm_fails, status = self._verdict(taken.parts["loss"], norm)
             if loss_fails or norm_fails:
-                self._skip(step, taken, norm, before)
+                self._skip(step, taken, norm, before, finite=not loss_fails)
             else:
                 self.skips.in_a_row = 0
                 self._learn(step, taken)
                 window.add({**taken.parts, "gradient_norm": norm.detach()})
             self.optimiser.zero_grad()
         return status
+
+    def _movable(self) -> dict[str, Tensor]:
+        """What a forward pass may move: buffers, and where an objective says so its teacher."""
+        movable = dict(self.objective.named_buffers())
+        if getattr(self.objective, "moves_in_passes", False):
+            weights = self.objective.named_parameters()
+            movable |= {name: weight for name, weight in weights if not weight.requires_grad}
+        return {name: value.detach().clone() for name, value in movable.items()}
 
     def _verdict(self, loss: Tensor, norm: Tensor) -> list[int]:
         """Whether loss and gradient are not finite and a stop is asked for, on any process.
@@ -369,30 +377,45 @@ class Loop:
         for one in self.memories.values():
             cast(Any, one).after_step()
 
-    def _skip(self, step: int, taken: Taken, norm: Tensor, before: Mapping[str, Tensor]) -> None:
-        """Leave weights, teacher and all that is remembered as they were, and tell of it."""
-        for name, buffer in before.items():
+    def _skip(
+        self, step: int, taken: Taken, norm: Tensor, before: Mapping[str, Tensor], finite: bool
+    ) -> None:
+        """Leave weights, teacher and all that is remembered as they were, and tell of it.
+
+        Args:
+            step: that is skipped.
+            taken: its forward and backward.
+            norm: length of the gradient.
+            before: buffers, and weights that move in a forward pass, as they were.
+            finite: whether the loss is, on all processes.
+        """
+        for name, value in before.items():
             holder, _, own = name.rpartition(".")
-            setattr(self.objective.get_submodule(holder), own, buffer)
+            there = getattr(self.objective.get_submodule(holder), own)
+            if isinstance(there, nn.Parameter):
+                there.data.copy_(value)
+            else:  # a buffer may be another tensor by now
+                setattr(self.objective.get_submodule(holder), own, value)
         for one in (self.objective, *self.memories.values()):
             getattr(one, "skip_step", lambda: None)()
         loss = float(taken.parts["loss"])
         self.skips.total += 1
-        if not self._rescaled(math.isfinite(loss)):
+        if not self._rescaled(finite):
             self.skips.in_a_row += 1
         keys = from_all(self.accelerator, [key for batch in taken.batches for key in batch.keys])
         self.report.skip(step, {"loss": str(loss), "gradient_norm": str(float(norm)), "keys": keys})
+        where = f"; its clips are in {self.run / SKIPPED}" if self.report.aloud else ""
         say(
             f"warning: step {step} is skipped, its loss is {loss:g} and the length of its gradient "
-            f"{float(norm):g}; its clips are in {self.run / SKIPPED}"
+            f"{float(norm):g}{where}"
         )
         if self.skips.in_a_row == self.config.skips_in_a_row:
             raise ValueError(
                 f"{self.skips.in_a_row} steps in a row, to step {step}, had a loss or gradient "
-                f"that is not finite (training.skips_in_a_row {self.config.skips_in_a_row}): lower "
-                f"training.learning_rate or training.clip_norm, or set training.precision fp32; "
-                f"their clips are in {self.run / SKIPPED}, and the weights from before them in "
-                f"the last checkpoint"
+                f"that is not finite (training.skips_in_a_row {self.config.skips_in_a_row}); their "
+                f"clips are in {self.run / SKIPPED}. Start a new run, from these weights with "
+                f"--init {self.run}, with a lower training.learning_rate or training.clip_norm, or "
+                f"training.precision fp32"
             )
 
     @contextmanager

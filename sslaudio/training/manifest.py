@@ -31,10 +31,6 @@ def damage(folder: Path, only: str | None = None) -> str | None:
     """
     try:
         told = _read(folder)
-        if only is None:
-            for path in _listed(folder):
-                if path.name not in told["files"]:
-                    return f"{path.name} is not in its manifest"
         for name in told["files"] if only is None else [only]:
             if reason := _difference(folder / name, told["files"].get(name)):
                 return f"{name} {reason}"

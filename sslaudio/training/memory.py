@@ -47,7 +47,8 @@ def is_exhausted(error: BaseException) -> bool:
     """Whether memory could not be had."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return "can't allocate memory" in str(error)  # what torch raises on a CPU is a RuntimeError
+    told = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # torch's, CUDA's, cuBLAS's
+    return any(words in str(error) for words in told)
 
 
 def told(error: BaseException, device: torch.device) -> str:

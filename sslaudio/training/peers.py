@@ -47,7 +47,7 @@ def one_voice(run: Path) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
         yield
-    except (ValueError, OSError, RuntimeError, SystemExit) as error:
+    except (Exception, SystemExit) as error:
         # A launcher that sees one process fail terminates the others, which have yet to speak.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         peers.leave(_ended(peers, run, error))

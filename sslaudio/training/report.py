@@ -260,7 +260,8 @@ def lines(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
             step = scalars.pop("step")
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
             continue
-        yield step, scalars
+        if isinstance(step, int) and all(isinstance(v, int | float) for v in scalars.values()):
+            yield step, scalars
 
 
 def draw(scalars: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:

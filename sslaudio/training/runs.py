@@ -4,8 +4,10 @@ A RUN holds ``recipe.yaml``, ``config.json``, ``model.safetensors``, ``metrics.j
 events and ``checkpoints/step-00000123/``.
 """
 
+import errno
 import fcntl
 import json
+import logging
 import os
 import shutil
 import socket
@@ -29,6 +31,9 @@ from sslaudio.training.storage import (
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 LOCK = ".lock"
+LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What file systems say that know no locks, as some that many machines share."""
+LOG = logging.getLogger("sslaudio")
 FORMAT = 1
 """Of ``config.json``."""
 
@@ -157,6 +162,9 @@ def is_held(run: Path) -> bool:
         return False
     except (BlockingIOError, PermissionError):
         return True
+    except OSError as error:
+        if error.errno not in LOCKLESS:
+            raise
     return False
 
 
@@ -205,7 +213,15 @@ def _locked(path: Path) -> IO[str]:
         try:
             # Not flock, which children inherit: a killed run's workers would hold on for a while.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
+        except OSError as error:
+            if error.errno in LOCKLESS:
+                LOG.warning(
+                    f"warning: no file can be locked in {path.parent}: nothing keeps a second "
+                    f"run out of it"
+                )
+                return file
+            if not isinstance(error, BlockingIOError | PermissionError):
+                raise
             with file:
                 file.seek(0)
                 holder = file.read().strip() or "another process"

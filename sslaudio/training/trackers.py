@@ -6,6 +6,7 @@ else a tracker needs (a key, a server, offline or not) it takes from its own env
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
 from sslaudio.training.storage import write_json
+
+LOG = logging.getLogger("sslaudio")
 
 PROJECT = "sslaudio"
 """That runs are filed under, unless ``WANDB_PROJECT`` or the like says otherwise."""
@@ -124,12 +127,21 @@ class Trackers:
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Tell all of them a step's scalars."""
         for tracker in self.started:
-            tracker.log(dict(scalars), step=step)
+            self._try(tracker, lambda one: one.log(dict(scalars), step=step))
 
     def close(self) -> None:
         """Have them send what they hold."""
         for tracker in self.started:
-            tracker.finish()
+            self._try(tracker, lambda one: one.finish())
+
+    def _try(self, tracker: Any, work: Callable[[Any], None]) -> None:
+        """Do without a tracker that fails: its server is no reason to lose a run."""
+        try:
+            work(tracker)
+        except Exception as error:
+            name = tracker.name
+            LOG.warning(f"warning: {name} fails ({error}); the run goes on, told elsewhere only")
+            self.started = [one for one in self.started if one is not tracker]
 
 
 def _told(value: Any) -> Any:

@@ -22,7 +22,7 @@ FLAGS = (
 STEPS = list(range(1, 41))
 
 SRUN = """#!/usr/bin/env bash
-shift  # --kill-on-bad-exit=1
+shift  # --wait=60
 for ((n = 0; n < SLURM_NTASKS; n++)); do
     SLURM_PROCID=$n SLURM_LOCALID=$n "$@" &
 done
@@ -41,7 +41,8 @@ if [[ $1 == requeue ]]; then echo "$2" >>"$REQUEUED"; else echo 127.0.0.1; fi
 AWS = """#!/usr/bin/env bash
 from=${@: -2:1} to=${@: -1}
 from=${from/s3:/$BUCKETS} to=${to/s3:/$BUCKETS}
-[[ -e $from ]] || exit 1
+[[ ! -e $BUCKETS/down || $from == *shards* ]] || exit 1
+[[ -e $from ]] || exit 0  # as aws does: nothing to copy
 [[ $* != *--delete* ]] || rm -rf "$to"
 mkdir -p "$to" && cp -a "$from/." "$to"
 """
@@ -171,3 +172,20 @@ def test_a_run_goes_on_where_a_machine_was_taken_away(shards, commands, tmp_path
     assert status == 75 and 7 <= stopped_at < len(STEPS)
     assert lines(machine / "run") == lines(tmp_path / "whole")
     assert (buckets / "mine/run/checkpoints/step-00000040/state.json").is_file()
+
+
+def test_a_bucket_that_cannot_be_read_is_not_written_over(shards, commands, tmp_path):
+    log, buckets = tmp_path / "log", tmp_path / "buckets"
+    shutil.copytree(shards, buckets / "mine" / "shards")
+    (buckets / "mine/run").mkdir()
+    (buckets / "mine/run/recipe.yaml").write_text("an old run's")
+    (buckets / "down").touch()
+    cloud = {
+        "PATH": commands, "BUCKETS": f"{buckets}/", "BUCKET_SHARDS": "s3://mine/shards",
+        "BUCKET_RUN": "s3://mine/run", "SHARDS": tmp_path / "shards", "RUN": tmp_path / "run",
+    }  # fmt: skip
+
+    status = start("spot.sh", log, **cloud).wait(timeout=60)
+
+    assert status == 1 and "cannot read s3://mine/run" in log.read_text()
+    assert (buckets / "mine/run/recipe.yaml").read_text() == "an old run's"

@@ -127,11 +127,23 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_step_of_infinite_loss_leaves_everything_as_it_was(shards, lab, tmp_path, processes):
+@pytest.mark.parametrize(("processes", "variant"), [(1, "paper"), (2, "paper"), (1, "released")])
+def test_a_step_of_infinite_loss_leaves_everything_as_it_was(
+    shards, lab, tmp_path, processes, variant
+):
     # The augment is called once a view: step 2 is calls 3 and 4.
     out = tmp_path / "run"
-    done = pretrain(shards, lab, out, *CONTRASTIVE, "--training.steps", "4", processes=processes)
+    done = pretrain(
+        shards,
+        lab,
+        out,
+        *CONTRASTIVE,
+        "--objective.variant",
+        variant,
+        "--training.steps",
+        "4",
+        processes=processes,
+    )
 
     assert done.returncode == 0, done.stderr
     before, skipped, after = (stored(out, step) for step in (1, 2, 3))
