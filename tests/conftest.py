@@ -37,3 +37,13 @@ def real_sound() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"needs the real corpora in {REAL}")
     return REAL
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    """A hundred synthetic clips."""
+    from sslaudio.data import synth  # not above: what is imported before the hook is not checked
+
+    folder = tmp_path_factory.mktemp("shards") / "synth"
+    synth.build(folder, clips=100)
+    return folder

@@ -75,10 +75,7 @@ def launched_processes() -> int | None:
     ``--cpu --num_processes 2`` starts one process and tells it nothing, so the launcher's own
     words are read.
     """
-    try:
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")
-    except (OSError, UnicodeDecodeError):
-        return None
+    words = _parents_words() or [""]
     for word, value in zip(words, [*words[1:], ""], strict=True):
         name, equals, joined = word.partition("=")
         if name in ("--num_processes", "--num-processes", "--nproc_per_node"):
@@ -87,18 +84,23 @@ def launched_processes() -> int | None:
     return None
 
 
+def _parents_words() -> list[str] | None:
+    """The command line of the process that started this one; None where the system is silent."""
+    try:
+        line = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+    except OSError:
+        return None
+    return line.decode(errors="replace").split("\0")
+
+
 def _launcher() -> int | None:
     """The process whose end is to end this one; None where this one was started by itself.
 
     Raises:
         ValueError: it was gone before this process looked, and will end nobody.
     """
-    parent = os.getppid()
-    try:
-        first = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")[0]
-        in_python = b"python" in first
-    except OSError:  # a system that does not tell
-        in_python = True
+    parent, words = os.getppid(), _parents_words()
+    in_python = words is None or "python" in words[0]
     if "TORCHELASTIC_RUN_ID" in os.environ and not in_python:
         raise ValueError("the launcher of this process was killed while it started; launch again")
     by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ and in_python

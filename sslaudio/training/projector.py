@@ -16,13 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslaudio.training.storage import write_text
+from sslaudio.training.storage import replacing_folder, write_text
 
 FOLDER = "projector"
 CONFIG = "projector_config.pbtxt"
 MOST_CLIPS = 512
 MOST_NUMBERS = 1_000_000
-"""Of one table: 8 MB of text."""
+"""Of one table."""
+BYTES_A_NUMBER = 8
+"""As text."""
 NEWEST = 2
 """Tables of a name that stay, beside its first."""
 SIDE = 32
@@ -50,15 +52,11 @@ def write(
     clips, dim = embeddings.shape
     shown = min(clips, MOST_CLIPS, max(1, MOST_NUMBERS // dim))
     place = run / FOLDER / name / f"step-{step:08d}"
-    draft = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    np.savetxt(draft / "tensors.tsv", embeddings[:shown], fmt="%.5g", delimiter="\t")
-    (draft / "metadata.tsv").write_text(_metadata(columns, shown), encoding="utf-8")
-    if pictures is not None:
-        _sprite(pictures[:shown], draft / "sprite.png")
-    shutil.rmtree(place, ignore_errors=True)
-    draft.rename(place)
+    with replacing_folder(place, shown * dim * BYTES_A_NUMBER) as draft:
+        np.savetxt(draft / "tensors.tsv", embeddings[:shown], fmt="%.5g", delimiter="\t")
+        (draft / "metadata.tsv").write_text(_metadata(columns, shown), encoding="utf-8")
+        if pictures is not None:
+            _sprite(pictures[:shown], draft / "sprite.png")
     for old in _steps(place.parent)[1:-NEWEST]:
         shutil.rmtree(old)
     _list(run)

@@ -99,6 +99,7 @@ def replacing_folder(place: Path, takes: int) -> Iterator[Path]:
     """
     draft = place.with_name(f".{place.name}.partial")
     with room_for(place, takes):
+        shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed at this
         draft.mkdir(parents=True)
         try:
             yield draft

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sslaudio import config as configs
-from sslaudio.training.checkpoint import checkpoints
+from sslaudio.training.checkpoint import checkpoints, step_of
 from sslaudio.training.report import clock, history
 
 LOSSES = ("objective/loss", "finetuning/loss")
@@ -59,7 +59,7 @@ def progress(run: Path) -> Progress:
     return Progress(
         steps=_leaf(recipe, "training", "steps"),
         step=max((values[-1][0] for values in told.values()), default=0),
-        kept=int(there[-1].name.removeprefix("step-")) if there else None,
+        kept=step_of(there[-1]) if there else None,
         loss=losses[-1][1] if losses else None,
         lowest=min(losses, key=lambda one: one[1], default=None),
         probe=max(probes, key=lambda one: one[1], default=None),

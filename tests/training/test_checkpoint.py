@@ -284,13 +284,6 @@ def test_a_resumed_run_hides_what_tensorboard_was_told_of_steps_taken_again(tmp_
     assert told == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    assert main(["shards", "synth", "--out", str(folder), "--clips", "100"]) == 0
-    return folder
-
-
 def pretrain(shards: Path, out: Path, *words: str) -> int:
     given = ["--config", "demo", "--data.shards", str(shards), "--training.steps", "6", *FLAGS]
     return main(["pretrain", *given, "--out", str(out), *words])

@@ -40,14 +40,6 @@ print(json.dumps(graphs))
 """
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    done = program("-m", "sslaudio", "shards", "synth", "--out", str(folder), "--clips", "100")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
 def program(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(

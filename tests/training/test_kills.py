@@ -29,14 +29,6 @@ FLAGS = (
 CONTRASTIVE = "--objective contrastive --objective.queue 20 --backbone.drop_path 0.2".split()
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    words = [sys.executable, "-m", "sslaudio", "shards", "synth", "--out", folder, "--clips", "100"]
-    subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
-    return folder
-
-
 @dataclass
 class Training:
     """A run that is started again and again."""

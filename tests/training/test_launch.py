@@ -27,14 +27,6 @@ SECONDS = 30
 """In which everything has ended that one process's end is to end."""
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    words = [sys.executable, "-m", "sslaudio", "shards", "synth", "--out", folder, "--clips", "100"]
-    subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
-    return folder
-
-
 def free_port() -> int:
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))

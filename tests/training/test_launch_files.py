@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from sslaudio.data import synth
-
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "docs" / "launch"
 FLAGS = (
@@ -46,13 +44,6 @@ from=${from/s3:/$BUCKETS} to=${to/s3:/$BUCKETS}
 [[ $* != *--delete* ]] || rm -rf "$to"
 mkdir -p "$to" && cp -a "$from/." "$to"
 """
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    synth.build(folder, clips=100)
-    return folder
 
 
 @pytest.fixture

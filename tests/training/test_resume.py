@@ -18,13 +18,6 @@ FLAGS = (
 ).split()
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    run("shards", "synth", "--out", str(folder), "--clips", "100")
-    return folder
-
-
 def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "sslaudio", *words]
 

@@ -11,8 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sslaudio.data import synth
-
 ROOT = Path(__file__).parents[2]
 SPOIL = '''
 """Spoils the first clip of some steps: {how}."""
@@ -81,13 +79,6 @@ CONTRASTIVE = (
     "--objective contrastive --objective.queue 24 --objective.norm batch "
     "--augments mixup my_lab.spoil --augments.mixup.partner bank --augments.mixup.bank_clips 20"
 ).split()
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    synth.build(folder, clips=100)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sslaudio.data import synth
-
 ROOT = Path(__file__).parents[2]
 FLAGS = (
     "--config demo --data.batch 8 --data.clip_seconds 0.5 --training.warmup_steps 2 "
@@ -23,13 +21,6 @@ LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
 ENTRY = "sslaudio/pretrain.py"
 FEW, MANY = "40", "100000"
 """Steps of a run that ends by itself, and of one that does not."""
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "synth"
-    synth.build(folder, clips=100)
-    return folder
 
 
 def started(shards: Path, out: Path, steps: str, *words: str, by=OURS) -> subprocess.Popen:
