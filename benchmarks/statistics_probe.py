@@ -19,12 +19,11 @@ import torch
 
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
-from sslaudio.data.corpora.base import corpus_root
 from sslaudio.downstream import embed, probe, results
 from sslaudio.downstream.statistics import logmel_statistics
 from sslaudio.features.front_end import Config, FrontEnd
-from sslaudio.finetune import CORPORA
 from sslaudio.recipe import Finetune
+from sslaudio.tasks import sources
 from sslaudio.tasks.base import Example, Fold
 
 
@@ -71,9 +70,7 @@ def main() -> int:
             ["--task", arguments.task, *flags], Finetune, {"task": {"name": arguments.task}}
         ),
     )
-    task = recipe.task.build(
-        corpus_root(arguments.root, CORPORA.get(arguments.task, arguments.task))
-    )
+    task = recipe.task.build(sources.root_of(arguments.task, arguments.root))
     records = []
     for fold in task.folds:
         began = time.perf_counter()

@@ -23,18 +23,15 @@ from sslaudio import recipe as recipes
 from sslaudio.adapters.base import Adapter
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import progress
-from sslaudio.data.corpora.base import corpus_root
 from sslaudio.data.processes import cores
 from sslaudio.downstream import embed, results, supervised
 from sslaudio.downstream import probe as probes
 from sslaudio.features.front_end import Config as Features
 from sslaudio.features.stats import Statistics, measure, plain
+from sslaudio.tasks import sources
 from sslaudio.tasks.base import Example, Fold, Task
 from sslaudio.training import runs, storage
 from sslaudio.training.report import Report, is_first_process, say, speak
-
-CORPORA = {"speechcommands": "speech_commands"}
-"""Task to corpus where the two differ in name."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +53,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     speak()
     recipe, config = _recipe(arguments, flags)
     torch.set_num_threads(cores())
-    root = corpus_root(arguments.root, CORPORA.get(recipe.task.name, recipe.task.name))
+    root = sources.root_of(recipe.task.name, arguments.root)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:

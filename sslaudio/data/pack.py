@@ -130,8 +130,14 @@ class _Writer:
         self.sample_rate = packing.sample_rate
         data = None
         try:
-            data = read_bytes(clip.path)
-            waveform = decode_bytes(data, packing.sample_rate, name=clip.source)
+            data = read_bytes(clip.path, clip.byte_range)
+            waveform = decode_bytes(
+                data,
+                packing.sample_rate,
+                start_seconds=clip.start_seconds,
+                seconds=clip.seconds,
+                name=clip.source,
+            )
         except DecodeError as error:
             self.rejected.append((clip.source, error.reason))
             return

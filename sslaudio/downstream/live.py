@@ -94,7 +94,7 @@ class Probe:
                 f"knn.neighbours is {config.neighbours}, but the probe has {len(self.train)} "
                 f"training clips; set it to {len(self.train)} or fewer"
             )
-        counts = Counter(example.target for example in self.validation)
+        counts = Counter(example.one_class for example in self.validation)
         self.chance = max(counts.values()) / len(self.validation)
         self.waveforms = decode_examples((*self.train, *self.validation), encoder.sample_rate)
         say(
@@ -113,7 +113,7 @@ class Probe:
         report.log(
             step, {"probe/knn": score, "probe/chance": self.chance, "probe/seconds": seconds}
         )
-        own = [self.names[example.target] for example in self.validation]
+        own = [self.names[example.one_class] for example in self.validation]
         columns = {"class": own, "clip": [example.key for example in self.validation]}
         report.embeddings(step, "probe", self.embeddings, columns)
         report.draw()
@@ -132,7 +132,7 @@ class Probe:
         self.embeddings = embeddings[count:]
         train = part_of(embeddings[:count], self.train)
         predictions = knn.classify(train, self.embeddings, self.classes, self.config.neighbours)
-        return accuracy(np.array([example.target for example in self.validation]), predictions)
+        return accuracy(np.array([example.one_class for example in self.validation]), predictions)
 
 
 def balanced(examples: Sequence[Example], most: int) -> tuple[Example, ...]:
@@ -145,8 +145,8 @@ def balanced(examples: Sequence[Example], most: int) -> tuple[Example, ...]:
     taken: Counter[int] = Counter()
     places = {}
     for rank, example in enumerate(ranked):
-        places[example.key] = (taken[example.target], rank)
-        taken[example.target] += 1
+        places[example.key] = (taken[example.one_class], rank)
+        taken[example.one_class] += 1
     chosen = set(sorted(places, key=places.__getitem__)[:most])
     return tuple(example for example in examples if example.key in chosen)
 
@@ -162,6 +162,11 @@ def _task(config: Config) -> Task:
             task: Task = config.task.build(config.root)
         except ValueError as error:
             raise ValueError(f"knn.task {config.task.name} in knn.root: {error}") from error
+    if task.kind != "single":
+        raise ValueError(
+            f"knn.task {config.task.name} has not one class a clip ({task.kind}); probe with a "
+            f"task that has, such as esc50, or leave knn.every 0"
+        )
     for warning in warned:
         say(f"warning: {warning.message}")
     return task

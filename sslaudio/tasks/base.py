@@ -13,14 +13,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Shaped
 
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.decode import decode
 
 PARTS = ("train", "validation", "test")
 """The parts of a fold, in the order they are used."""
+Target = int | tuple[int, ...] | float
+"""What is to be told of a clip: the index of its class, those of all its classes, or a number."""
+Kind = Literal["single", "multi", "number"]
+"""One class a clip, any number of classes a clip, or a number a clip."""
+METRICS: dict[Kind, str] = {"single": "accuracy", "multi": "mAP", "number": "R2"}
+"""What a score is: share of clips told rightly; mean average precision; share of variance told."""
+LEGACY = "lape_legacy"
+"""``task.split`` for LAPE's own departures from the published protocols."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +39,8 @@ class Example:
 
     key: str
     """Unique in its task: the path relative to the corpus's root, or the key in its shard."""
-    target: int
-    """Index of its class in :attr:`Task.classes`."""
+    target: Target
+    """Index of its class in :attr:`Task.classes`; or of its classes, rising; or a number."""
     path: Path
     """The audio file, or the tar that holds it."""
     start_seconds: float = 0.0
@@ -43,6 +53,12 @@ class Example:
     """Id that clips cut from one recording share; None where the corpus does not tell."""
     speaker: str | None = None
     """Who speaks; None where the corpus does not tell."""
+
+    @property
+    def one_class(self) -> int:
+        """The index of its class, where a clip has just one."""
+        assert isinstance(self.target, int), "a task of one class a clip"
+        return self.target
 
     def waveform(self, sample_rate: int) -> np.ndarray:
         """Decode the clip to mono float32 ``[samples]`` in [-1, 1] at ``sample_rate`` Hz."""
@@ -78,42 +94,83 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A score that others published on a task, in the variant that it was published for."""
+
+    system: str
+    """Name and pretraining, as its authors call it."""
+    protocol: str
+    """How it was adapted: ``full``, ``linear``, ``knn``."""
+    score: float
+    """In the task's metric, 0 to 1."""
+    source: str
+    """Paper and table."""
+
+
+@dataclass(frozen=True)
 class Task:
     """Labelled clips, their classes and the folds that a score is the mean over."""
 
     name: str
     """The plug-in that made it."""
     classes: tuple[str, ...]
-    """Published display names, sorted; a target is an index here."""
+    """Published display names, sorted; a target is an index here. None where a number is told."""
     seconds: float
     """Nominal length of a clip; some may be shorter or longer."""
     split_rule: str
     """Variant and where the parts come from, in words."""
     folds: tuple[Fold, ...]
     """At least one."""
-    metric: str = "accuracy"
-    """What a score is; a share from 0 to 1, higher is better."""
+    kind: Kind = "single"
+    """What a target is."""
     notes: tuple[str, ...] = ()
     """What differs from the published task: ``4 of 5 folds``, ``34 of 35 words``."""
+    missing: int = 0
+    """Clips that the corpus lists and that are not there."""
+    published: tuple[Published, ...] = ()
+    """Others' scores on this very variant."""
+    legacy: bool = False
+    """Whether LAPE's departures hold: the epoch is chosen on test, which validates too, and the
+    pictures' mean and deviation are those of train and test."""
+
+    @property
+    def metric(self) -> str:
+        """What a score is; 1 is perfect, higher is better."""
+        return METRICS[self.kind]
+
+    def targets(self, examples: Sequence[Example]) -> Shaped[np.ndarray, "clips *classes"]:
+        """What is to be told: int64 or float64 ``[clips]``, or bool ``[clips, classes]``."""
+        if self.kind == "single":
+            return np.array([example.target for example in examples], np.int64)
+        if self.kind == "number":
+            return np.array([example.target for example in examples], np.float64)
+        told = np.zeros((len(examples), len(self.classes)), bool)
+        for row, example in zip(told, examples, strict=True):
+            assert isinstance(example.target, tuple)
+            row[list(example.target)] = True
+        return told
 
     def __post_init__(self) -> None:
         assert list(self.classes) == sorted(set(self.classes)), "classes are sorted and unique"
-        if len(self.classes) < 2:
+        if len(self.classes) < 2 and self.kind != "number":
             only = f"only one, {self.classes[0]!r}" if self.classes else "none"
             raise ValueError(
                 f"task {self.name} needs two classes or more to tell apart, but there is {only}; "
                 f"point --root at a folder with more, or choose another task.version or task.subset"
             )
         for fold in self.folds:
-            _check_fold(self.name, fold, len(self.classes))
+            _check_fold(self, fold)
 
 
-def example_of(clip: Clip, target: int) -> Example:
+def example_of(clip: Clip, target: Target) -> Example:
     """The whole of a corpus's ``clip`` as an example of class ``target``."""
     return Example(
         key=clip.source,
         target=target,
         path=clip.path,
+        start_seconds=clip.start_seconds,
+        seconds=clip.seconds,
+        byte_range=clip.byte_range,
         recording=clip.recording,
         speaker=clip.speaker,
     )
@@ -185,14 +242,22 @@ def hold_out_tenth(
     return tuple(rest), tuple(tenth)
 
 
+def classes_of(target: Target) -> tuple[int, ...]:
+    """The classes of one clip, be they one or several; none where a number is told."""
+    if isinstance(target, tuple):
+        return target
+    return (target,) if isinstance(target, int) else ()
+
+
 def class_notes(classes: Sequence[str], folds: Sequence[Fold]) -> tuple[str, ...]:
     """Name the classes that some fold never trains on: their clips can only be missed."""
     notes = []
     for fold in folds:
-        trained = {example.target for example in fold.train}
+        trained = {target for example in fold.train for target in classes_of(example.target)}
         untrained = [name for target, name in enumerate(classes) if target not in trained]
         if untrained:
-            notes.append(f"fold {fold.name} has no training clip of {', '.join(untrained)}")
+            named = ", ".join(untrained[:8]) + (", …" if len(untrained) > 8 else "")
+            notes.append(f"fold {fold.name} has no training clip of {named}")
     return tuple(notes)
 
 
@@ -219,29 +284,34 @@ def recording_notes(task: str, folds: Sequence[Fold]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _check_fold(task: str, fold: Fold, class_count: int) -> None:
+def _check_fold(task: Task, fold: Fold) -> None:
     for part, examples in fold.parts().items():
         if not examples:
             held = ", ".join(f"{count} {name}" for name, count in fold.clips().items())
             raise ValueError(
-                f"task {task}, fold {fold.name}: the {part} part holds no clip ({held}); give "
+                f"task {task.name}, fold {fold.name}: the {part} part holds no clip ({held}); give "
                 f"--root a fuller copy of the corpus, its split lists among them, or choose "
-                f"otherwise in `sslaudio show task {task}`"
+                f"otherwise in `sslaudio show task {task.name}`"
             )
-    counts = Counter(example.key for examples in fold.parts().values() for example in examples)
+    assert not task.legacy or fold.validation == fold.test, "there, test validates"
+    apart = (fold.train, fold.test) if task.legacy else tuple(fold.parts().values())
+    counts = Counter(example.key for examples in apart for example in examples)
     twice = [key for key, count in counts.items() if count > 1]
     if twice:
         raise ValueError(
-            f"task {task}, fold {fold.name}: {twice[0]} is there twice ({len(twice)} such clips); "
-            f"a clip belongs to one part only: remove the second mention from the split lists"
+            f"task {task.name}, fold {fold.name}: {twice[0]} is there twice ({len(twice)} such "
+            f"clips); a clip belongs to one part only: remove the second mention from the split "
+            f"lists"
         )
     if len({example.target for example in fold.train}) < 2:
+        one = "value" if task.kind == "number" else "class"
         raise ValueError(
-            f"task {task}, fold {fold.name}: the {len(fold.train)} training clips are all of one "
-            f"class; give --root a copy of the corpus with training clips of two classes or more"
+            f"task {task.name}, fold {fold.name}: the {len(fold.train)} training clips are all of "
+            f"one {one}; give --root a copy of the corpus with training clips of two or more"
         )
     assert all(
-        0 <= example.target < class_count
+        0 <= target < len(task.classes)
         for examples in fold.parts().values()
         for example in examples
+        for target in classes_of(example.target)
     ), "targets index the classes"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sslaudio.data.corpora import esc50
+from sslaudio.tasks import sources
 from sslaudio.tasks.base import (
     Task,
     choose_folds,
@@ -22,6 +22,8 @@ from sslaudio.tasks.base import (
     recording_notes,
 )
 
+CORPUS = "esc50"
+"""Where the clips come from."""
 PUBLISHED_FOLDS = 5
 """Folds of the published corpus."""
 CLIP_SECONDS = 5.0
@@ -40,13 +42,10 @@ class Config:
 
 def build(config: Config, root: Path) -> Task:
     """Read the corpus below ``root`` and set up the folds."""
-    listed = [
-        clip
-        for clip in esc50.build(esc50.Config(), root)
-        if config.subset == "esc50" or config.subset in clip.subsets
+    source = sources.read(CORPUS, root)
+    clips = [
+        clip for clip in source.clips if config.subset == "esc50" or config.subset in clip.subsets
     ]
-    clips = [clip for clip in listed if clip.path.is_file()]
-    missing = [f"{len(clips)} of {len(listed)} listed clips"] if len(clips) < len(listed) else []
     classes = tuple(sorted({str(clip.label) for clip in clips}))
     examples = [example_of(clip, classes.index(str(clip.label))) for clip in clips]
     numbers = [int(clip.fold or 0) for clip in clips]
@@ -57,12 +56,13 @@ def build(config: Config, root: Path) -> Task:
         seconds=CLIP_SECONDS,
         split_rule=f"{config.subset}, published folds; the next fold validates",
         notes=(
-            *missing,
+            *source.notes(),
             *_absent_notes(config.subset, classes, set(numbers)),
             *class_notes(classes, folds),
             *recording_notes("esc50", folds),
         ),
         folds=folds,
+        missing=source.missing,
     )
 
 

@@ -9,11 +9,11 @@ validation is published: it is a tenth of the training speakers' takes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from sslaudio.data.corpora import fsdd
 from sslaudio.data.corpora.base import Clip
+from sslaudio.tasks import sources
 from sslaudio.tasks.base import (
     Fold,
     Task,
@@ -23,6 +23,8 @@ from sslaudio.tasks.base import (
     hold_out_tenth,
 )
 
+CORPUS = "fsdd"
+"""Where the clips come from."""
 SPEAKERS = 6
 """Speakers of the published corpus (version 1.0.10)."""
 CLIP_SECONDS = 1.0
@@ -50,7 +52,8 @@ class Config:
 
 def build(config: Config, root: Path) -> Task:
     """Read the corpus below ``root`` and set up the task."""
-    clips = sorted(fsdd.build(fsdd.Config(), root), key=_place)
+    source = sources.read(CORPUS, root)
+    clips = sorted(source.clips, key=_place)
     names = [_class_name(clip, config.target) for clip in clips]
     classes = tuple(sorted(set(names)))
     speakers = sorted({str(clip.speaker) for clip in clips})
@@ -77,6 +80,7 @@ def build(config: Config, root: Path) -> Task:
         split_rule=f"{config.target}, {rule}; a tenth of the training takes validates",
         notes=(*notes, *class_notes(classes, folds)),
         folds=folds,
+        missing=source.missing,
     )
 
 
@@ -93,7 +97,11 @@ def _fold(name: str, clips: Sequence[Clip], targets: Sequence[int], is_test: lis
 
 def _place(clip: Clip) -> tuple[str, str, int]:
     """Digit, speaker, take: takes in the order they were recorded, 2 before 10."""
-    return str(clip.label), str(clip.speaker), int(clip.path.stem.rpartition("_")[2])
+    return (
+        str(clip.label),
+        str(clip.speaker),
+        int(PurePosixPath(clip.source).stem.rpartition("_")[2]),
+    )
 
 
 def _class_name(clip: Clip, target: str) -> str:

@@ -24,6 +24,8 @@ from sslaudio.tasks.base import (
     recording_notes,
 )
 
+CORPUS = None
+"""Any: ``--root`` is the folder of shards."""
 TEST_SHARE = 0.15
 """Share of a class's units that a seeded split tests on, and again that validates."""
 
@@ -138,7 +140,7 @@ def _by_splits(root: Path, clips: Sequence[_Labelled]) -> tuple[list[Fold], str]
     rule = "splits of the shards"
     parts = {part: tuple(clip.example for clip in clips if clip.split == part) for part in PARTS}
     if not parts["validation"]:
-        groups = [f"{example.target} {example.speaker}" for example in parts["train"]]
+        groups = [f"{example.one_class} {example.speaker}" for example in parts["train"]]
         parts["train"], parts["validation"] = hold_out_tenth(parts["train"], groups)
         rule += "; a tenth of the training clips validates"
     absent = [part for part in ("train", "test") if not parts[part]]
@@ -157,10 +159,10 @@ def _seeded(examples: Sequence[Example], seed: int) -> tuple[list[Fold], str]:
     unit_name = next((name for name in ("speaker", "recording") if _divides(examples, name)), "key")
     unit_classes: dict[str, set[int]] = {}
     for example in examples:
-        unit_classes.setdefault(getattr(example, unit_name), set()).add(example.target)
+        unit_classes.setdefault(getattr(example, unit_name), set()).add(example.one_class)
     part_of: dict[str, str] = {}
     ranked = sorted(unit_classes, key=lambda unit: _rank(seed, unit))
-    for target in sorted({example.target for example in examples}):
+    for target in sorted({example.one_class for example in examples}):
         units = [unit for unit in ranked if target in unit_classes[unit] and unit not in part_of]
         held = max(1, round(TEST_SHARE * len(units))) if len(units) >= 3 else 0
         for place, unit in enumerate(units):
@@ -178,7 +180,7 @@ def _divides(examples: Sequence[Example], unit_name: str) -> bool:
     """Whether every clip tells the unit and every class has three of them, one a part."""
     units: dict[int, set[str | None]] = {}
     for example in examples:
-        units.setdefault(example.target, set()).add(getattr(example, unit_name))
+        units.setdefault(example.one_class, set()).add(getattr(example, unit_name))
     return all(None not in held and len(held) >= 3 for held in units.values())
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 from sslaudio.data.corpora import speech_commands
 from sslaudio.data.corpora.base import Clip, is_sound_file
 from sslaudio.data.decode import decode
+from sslaudio.tasks import sources
 from sslaudio.tasks.base import PARTS, Example, Fold, Task, choose_folds, class_notes
 
 TEN = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
@@ -34,6 +35,8 @@ NOISE_SPANS = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)
 """Share of every noise file that a part may cut from. TensorFlow cuts all parts from all of it."""
 CLIP_SECONDS = 1.0
 """Nominal length of a clip; some are shorter."""
+CORPUS = "speech_commands"
+"""Where the clips come from."""
 SAMPLE_RATE_HZ = 16_000
 """Of the published corpus; only the length of the noise files is measured at it."""
 
@@ -63,6 +66,7 @@ class _Piece:
             key=self.key,
             target=classes.index(self.label),
             path=self.clip.path,
+            byte_range=self.clip.byte_range,
             start_seconds=self.start_seconds,
             seconds=self.seconds,
             recording=self.clip.recording,
@@ -72,7 +76,8 @@ class _Piece:
 
 def build(config: Config, root: Path) -> Task:
     """Read the corpus below ``root`` and set up ``config.version`` of the task."""
-    clips = speech_commands.build(speech_commands.Config(), root)
+    source = sources.read(CORPUS, root)
+    clips = list(source.clips)
     notes = _corpus_notes(config.version, {clip.label for clip in clips if clip.label})
     if config.version == "v1-12":
         clips = [clip for clip in clips if clip.label not in ONLY_V2]
@@ -144,7 +149,10 @@ def _cut_silence(clips: Sequence[Clip], part: str, count: int) -> list[_Piece]:
     noises = [clip for clip in clips if clip.split == "noise"]
     if not noises:
         return []
-    lengths = [len(decode(clip.path, SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ for clip in noises]
+    lengths = [
+        len(decode(clip.path, SAMPLE_RATE_HZ, byte_range=clip.byte_range)) / SAMPLE_RATE_HZ
+        for clip in noises
+    ]
     cuts_a_file = math.ceil(count / len(noises))
     pieces = []
     for cut in range(count):

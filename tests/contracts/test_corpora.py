@@ -4,65 +4,21 @@ import shutil
 from dataclasses import is_dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+from miniatures import make
 
 from sslaudio import plugins
 from sslaudio.data.corpora.base import SPLITS, Clip, is_sound_file
 
 
-def sounds(root: Path, *sources: str) -> None:
-    for source in sources:
-        (root / source).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(root / source, 0.1 * np.sin(np.arange(400)), 8_000)
-
-
-def speech_commands(root: Path) -> None:
-    words = [f"{word}/{speaker}_nohash_0.wav" for word in ("yes", "no") for speaker in "abc"]
-    sounds(root, *words, "_background_noise_/hum.wav")
-    (root / "validation_list.txt").write_text("yes/b_nohash_0.wav\nno/b_nohash_0.wav\n")
-    (root / "testing_list.txt").write_text("yes/c_nohash_0.wav\nno/c_nohash_0.wav\n")
-
-
-def fsdd(root: Path) -> None:
-    takes = [f"recordings/{n}_{who}_{t}.wav" for n in (7, 0) for who in "ba" for t in (10, 9, 2)]
-    sounds(root, *takes)
-
-
-def esc50(root: Path) -> None:
-    lines = ["filename,fold,target,category,esc10,src_file,take"]
-    for fold in (2, 1):
-        sounds(root, f"audio/{fold}-7{fold}-A-0.wav")
-        lines.append(f"{fold}-7{fold}-A-0.wav,{fold},0,dog,True,7{fold},A")
-    (root / "meta").mkdir()
-    (root / "meta" / "esc50.csv").write_text("\n".join(lines) + "\n")
-
-
-def folder(root: Path) -> None:
-    sounds(root, "b/2.wav", "b/1.flac", "a.ogg", "b.wav")
-
-
-MINIATURES = {
-    "speech_commands": speech_commands,
-    "fsdd": fsdd,
-    "esc50": esc50,
-    "folder": folder,
-}
-
-
 @pytest.fixture(params=plugins.names("corpora"))
 def name(request) -> str:
-    assert request.param in MINIATURES, (
-        f"write a miniature for corpus {request.param} in tests/contracts/test_corpora.py"
-    )
     return request.param
 
 
 @pytest.fixture
 def root(name, tmp_path) -> Path:
-    MINIATURES[name](tmp_path / "corpus")
-    return tmp_path / "corpus"
+    return make(name, tmp_path / "corpus")
 
 
 def clips_of(name: str, root: Path) -> list[Clip]:
@@ -120,3 +76,14 @@ def test_another_folder_is_told_what_was_looked_for(name, tmp_path):
 def test_a_folder_that_is_not_there_is_told_the_cure(name, tmp_path):
     with pytest.raises(ValueError, match="set --root"):
         clips_of(name, tmp_path / "nowhere")
+
+
+def test_a_folder_is_known_by_what_is_in_it(name, root, tmp_path):
+    (tmp_path / "empty").mkdir()
+    known = [
+        one for one in plugins.names("corpora") if plugins.load("corpora", one).recognises(root)
+    ]
+
+    assert set(known) == {name, "folder"}
+    assert plugins.load("corpora", name).LAYOUT
+    assert not plugins.load("corpora", name).recognises(tmp_path / "empty")

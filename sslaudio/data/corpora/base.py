@@ -41,6 +41,12 @@ class Clip:
     """Licence of this clip where the corpus tells it clip by clip or as a whole."""
     subsets: tuple[str, ...] = ()
     """Named parts of the corpus that the clip belongs to (``esc10`` within ESC-50)."""
+    start_seconds: float = 0.0
+    """Where in the file the clip begins."""
+    seconds: float | None = None
+    """Length of the clip; None reads to the end of the file."""
+    byte_range: tuple[int, int] | None = None
+    """Where in ``path`` the encoded sound lies, for a clip that was read from a shard."""
 
     def __post_init__(self) -> None:
         if self.split not in (None, *SPLITS):

@@ -21,6 +21,9 @@ ATTRIBUTION = "meta/attribution.csv"
 LICENCE = "CC BY-NC 3.0"
 """Of ESC-50 as a whole, where no table tells it clip by clip."""
 
+LAYOUT = TABLE
+"""What a folder is known by."""
+
 _COLUMNS = ("filename", "fold", "category", "esc10", "src_file")
 _LICENCE_COLUMNS = ("filename", "licence")
 
@@ -28,6 +31,11 @@ _LICENCE_COLUMNS = ("filename", "licence")
 @dataclass(frozen=True)
 class Config:
     """Nothing to choose: the corpus tells all."""
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder is this corpus as published."""
+    return (root / TABLE).is_file()
 
 
 def build(config: Config, root: Path) -> list[Clip]:

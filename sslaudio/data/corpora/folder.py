@@ -10,6 +10,9 @@ from typing import Literal
 
 from sslaudio.data.corpora.base import SUFFIXES, Clip, sound_files
 
+LAYOUT = f"{', '.join(SUFFIXES)} at any depth"
+"""What a folder is known by."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -19,6 +22,11 @@ class Config:
     """``parent`` takes the name of the folder that a file lies in as its label."""
 
 
+def recognises(root: Path) -> bool:
+    """Whether a folder holds sound at all."""
+    return bool(sound_files(root))
+
+
 def build(config: Config, root: Path) -> list[Clip]:
     """Every sound file under ``root``; hidden files and folders are left out."""
     if not root.is_dir():
@@ -26,7 +34,7 @@ def build(config: Config, root: Path) -> list[Clip]:
     paths = sound_files(root)
     if not paths:
         raise ValueError(
-            f"{root} holds no sound files: looked for {', '.join(SUFFIXES)} at any depth; "
+            f"{root} holds no sound files: looked for {LAYOUT}; "
             f"set --root to a folder that has some"
         )
     return [_clip(path, root, config) for path in paths]

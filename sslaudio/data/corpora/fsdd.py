@@ -15,12 +15,22 @@ LICENCE = "CC BY-SA 4.0"
 TEST_TAKES = 5
 """Takes of each digit and speaker that test: the first ones, by the corpus's README."""
 
+LAYOUT = "recordings/DIGIT_SPEAKER_N.wav (or .flac)"
+"""What a folder is known by."""
+
 _NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>.+)_(?P<take>[0-9]+)")
 
 
 @dataclass(frozen=True)
 class Config:
     """Nothing to choose: the corpus tells all."""
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder is this corpus as published."""
+    return any(
+        is_sound_file(path) and _NAME.fullmatch(path.stem) for path in root.glob("recordings/*")
+    )
 
 
 def build(config: Config, root: Path) -> list[Clip]:
@@ -32,7 +42,7 @@ def build(config: Config, root: Path) -> list[Clip]:
     ]
     if not clips:
         raise ValueError(
-            f"{root} is not FSDD: looked for recordings/DIGIT_SPEAKER_N.wav (or .flac); "
+            f"{root} is not FSDD: looked for {LAYOUT}; "
             f"set --root to the folder that holds recordings/"
         )
     return sorted(clips, key=lambda clip: clip.source)

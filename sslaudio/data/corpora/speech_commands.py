@@ -20,6 +20,8 @@ LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 """Split to the published file that lists its clips."""
 NOISE_FOLDER = "_background_noise_"
 LICENCE = "CC BY 4.0"
+LAYOUT = "WORD/SPEAKER_nohash_N.wav (or .flac)"
+"""What a folder is known by."""
 
 _MOST_CLIPS_OF_A_WORD = 2**27 - 1
 _NOHASH = re.compile(r"_nohash_.*$")
@@ -30,12 +32,17 @@ class Config:
     """Nothing to choose: the corpus tells all."""
 
 
+def recognises(root: Path) -> bool:
+    """Whether a folder is this corpus as published."""
+    return any(_is_word_clip(path) and is_sound_file(path) for path in root.glob("*/*_nohash_*"))
+
+
 def build(config: Config, root: Path) -> list[Clip]:
     """Every word's clips and the background noise, sorted by path."""
     words = [path for path in _sound_files(root, "*") if _is_word_clip(path)]
     if not words:
         raise ValueError(
-            f"{root} is not Speech Commands: looked for WORD/SPEAKER_nohash_N.wav (or .flac); "
+            f"{root} is not Speech Commands: looked for {LAYOUT}; "
             f"set --root to the folder that holds the word folders"
         )
     listed = _read_lists(root)
