@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from sslaudio import config as configs
+from sslaudio import models
 from sslaudio import recipe as recipes
 from sslaudio.downstream import embed, probe, results
 from sslaudio.downstream.statistics import logmel_statistics
@@ -42,7 +43,7 @@ def run_fold(
     recipe: Finetune, classes: int, fold: Fold, checkpoint: Path | None
 ) -> tuple[probe.ProbeResult, int]:
     """Probe one fold; also the length of its vectors."""
-    encoder = recipes.load_encoder(checkpoint) if checkpoint else None
+    encoder = models.load_encoder(checkpoint) if checkpoint else None
     parts = []
     for examples in fold.parts().values():
         vectors = statistics(examples)

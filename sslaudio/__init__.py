@@ -14,7 +14,7 @@ def load(run: str | Path) -> "Encoder":
     Its call takes waveforms [clips, samples] in [-1, 1], their rate in Hz (another than the model's
     is resampled) and their lengths in samples; it gives embeddings [clips, dim].
     """
-    from sslaudio.recipe import load_encoder
+    from sslaudio.models import load_encoder
 
     return load_encoder(Path(run))
 
@@ -25,6 +25,6 @@ def load_classifier(run: str | Path) -> "Classifier":
     Its call takes what :func:`load`'s takes and gives scores [clips, classes], before any softmax
     or sigmoid; ``classes`` names the columns.
     """
-    from sslaudio.recipe import load_classifier
+    from sslaudio.models import load_classifier
 
     return load_classifier(Path(run))

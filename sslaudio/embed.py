@@ -15,7 +15,7 @@ from sslaudio.data import progress
 from sslaudio.data.processes import cores
 from sslaudio.downstream.embed import audio_files, embed_files, telling, write_npz
 from sslaudio.features.front_end import Config
-from sslaudio.recipe import load_encoder
+from sslaudio.models import load_encoder
 from sslaudio.training.report import say, speak
 
 

@@ -24,6 +24,7 @@ from typing import Any, cast
 import torch
 
 from sslaudio import config as configs
+from sslaudio import models
 from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import synth
@@ -191,15 +192,15 @@ def _loop(
             f"longer"
         )
     measured = _statistics(recipe, run, resumed, accelerator)
-    config = recipes.model_config(recipe, clip_frames, measured)
+    config = models.model_config(recipe, clip_frames, measured)
     config["objective"] = configs.plain(recipe.objective)
     config["provenance"] = _provenance(run, resumed, init)
     if init is not None and resumed is None:
-        recipes.fill_backbone(backbone, runs.read_weights(init), f"--init {init}")
+        models.fill_backbone(backbone, models.backbone_weights(init), f"--init {init}")
     objective = recipe.objective.build(backbone)
     front_end = FrontEnd(recipe.features, **measured)
     if init is not None and resumed is None:
-        told = recipes.fill_heads(objective, recipe.objective, init)
+        told = models.fill_heads(objective, recipe.objective, init)
         if told:
             say(told)
 

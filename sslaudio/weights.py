@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sslaudio import config as configs
 from sslaudio import plugins
+from sslaudio import models
 from sslaudio import recipe as recipes
 from sslaudio.backbones import ast
 from sslaudio.backbones.patches import Cutter
@@ -104,9 +105,9 @@ def _import(arguments: argparse.Namespace, flags: list[str]) -> int:
     asked = _asked(arguments, flags)
     found = READERS[arguments.kind](arguments.source, asked)
     pretrained = found.pretrained
-    config = recipes.model_config(_model(pretrained, asked), pretrained.clip_frames, {})
-    encoder = recipes.build_encoder(config)
-    recipes.fill_backbone(
+    config = models.model_config(_model(pretrained, asked), pretrained.clip_frames, {})
+    encoder = models.build_encoder(config)
+    models.fill_backbone(
         encoder.backbone, _named("backbone", pretrained.weights), arguments.source
     )
     weights = _named("backbone", encoder.backbone.state_dict()) | pretrained.objective_weights
@@ -283,15 +284,15 @@ def read_classes(file: Path) -> tuple[str, ...]:
 
 
 def _export(run: Path, out: Path) -> int:
-    config, weights = runs.read_config(run), runs.read_weights(run)
+    config, weights = runs.read_config(run), models.backbone_weights(run)
     model = configs.build(
         recipes.Model, {key: config[key] for key in ("features", "backbone")}, str(run)
     )
     _check_fits(model, run)
     backbone: ast.Config = model.backbone.config
     features = model.features
-    encoder = recipes.build_encoder(config)
-    recipes.fill_backbone(encoder.backbone, weights, str(run))
+    encoder = models.build_encoder(config)
+    models.fill_backbone(encoder.backbone, weights, str(run))
     cutter: Cutter = encoder.backbone.cutter
     clip_frames = features.legacy_frames or config["clip_frames"]
     frames = _length(cutter, clip_frames)

@@ -8,7 +8,7 @@ length; its tokens are pooled over all windows together. So attention and positi
 were trained on, at a cost that grows with the length only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,12 +17,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sslaudio.backbones.base import Grid, Tokens, sounding
+from sslaudio.backbones.base import Grid, Kept, Tokens
 from sslaudio.backbones.inspect import Inspection, inspect
 from sslaudio.backbones.pooling import check, pool, pooled_dim
 from sslaudio.data.decode import resample
 from sslaudio.features.front_end import FrontEnd
 
+Drop = Callable[[Int[Tensor, " clips"], int], Kept]
+"""Draws which patches stay, from the sounding frames of pictures and their width."""
 WINDOWS_AT_ONCE = 256
 """Windows that go through the backbone together; a long file takes no more memory for it."""
 
@@ -93,7 +95,7 @@ class Encoder(nn.Module):
                 model's.
             lengths: samples of each clip that are sound; unset: all.
         """
-        return self.embed(*self._pictures(waveforms, sample_rate, lengths))
+        return self.embed(*self.pictures(waveforms, sample_rate, lengths))
 
     def inspect(
         self,
@@ -110,10 +112,10 @@ class Encoder(nn.Module):
             waveforms: as in a call, like ``sample_rate`` and ``lengths``.
         """
         with torch.no_grad():
-            pictures, frames = self._pictures(waveforms, sample_rate, lengths)
+            pictures, frames = self.pictures(waveforms, sample_rate, lengths)
         return inspect(self.backbone, pictures, frames, self.front_end)
 
-    def _pictures(
+    def pictures(
         self,
         waveforms: Float[Tensor, "clips samples"],
         sample_rate: int | None,
@@ -133,13 +135,41 @@ class Encoder(nn.Module):
         frames: Int[Tensor, " clips"],
     ) -> Float[Tensor, "clips dim"]:
         """Embed standardised log-mel pictures, padded columns 0."""
+        tokens = self.tokens(pictures, frames)
+        return self.pooled(tokens, frames)
+
+    def pooled(self, tokens: Tokens, frames: Int[Tensor, " clips"]) -> Float[Tensor, "clips dim"]:
+        """Embeddings from what :meth:`tokens` gave for clips of so many frames."""
+        return pool(tokens, self.backbone.columns(frames, self.pooled_block), self.pooling)
+
+    def tokens(
+        self,
+        pictures: Float[Tensor, "clips bins frames"],
+        frames: Int[Tensor, " clips"],
+        drop: Drop | None = None,
+    ) -> Tokens:
+        """Tokens of the pooled block, those of a long clip's windows laid side by side.
+
+        Args:
+            pictures: standardised, padded columns 0.
+            frames: columns of each that are sound.
+            drop: draws the patches that leave; unset: all stay.
+        """
         windows = cut(self.backbone.columns(frames), self.window_columns)
-        columns = self.backbone.columns(frames, self.pooled_block)
         if len(windows) == len(frames):
-            tokens = self.backbone(pictures, frames, depth=self.pooled_block)
-        else:
-            tokens = self._windowed(pictures, frames, windows, columns)
-        return pool(tokens, columns, self.pooling)
+            return self._through(pictures, frames, drop)
+        columns = self.backbone.columns(frames, self.pooled_block)
+        return self._windowed(pictures, frames, windows, columns, drop)
+
+    def _through(
+        self,
+        pictures: Float[Tensor, "clips bins frames"],
+        frames: Int[Tensor, " clips"],
+        drop: Drop | None,
+    ) -> Tokens:
+        kept = drop(frames, pictures.shape[2]) if drop else None
+        tokens: Tokens = self.backbone(pictures, frames, kept=kept, depth=self.pooled_block)
+        return tokens
 
     def _windowed(
         self,
@@ -147,32 +177,36 @@ class Encoder(nn.Module):
         frames: Int[Tensor, " clips"],
         windows: list[Window],
         columns: Int[Tensor, " clips"],
+        drop: Drop | None,
     ) -> Tokens:
         """Tokens of all windows, each put back at its clip's own columns; prefixes averaged."""
         width, finer = int(columns.max()), self.backbone.finer(self.pooled_block)
         total = self.backbone.columns(frames)
-        whole, prefix = torch.empty(0), torch.empty(0)
+        whole, prefix, seen = torch.empty(0), torch.empty(0), torch.empty(0)
         for first in range(0, len(windows), WINDOWS_AT_ONCE):
             part = windows[first : first + WINDOWS_AT_ONCE]
-            tokens = self._encode(pictures, frames, part)
-            laid, _ = tokens.laid()
+            tokens = self._encode(pictures, frames, part, drop)
+            laid, there = tokens.laid()
             if not first:
                 whole = laid.new_zeros(len(frames), laid.shape[1], width, laid.shape[3])
+                seen = there.new_zeros(whole.shape[:3])
                 prefix = laid.new_zeros(len(frames), *tokens.prefix.shape[1:])
             for row, window in enumerate(part):
                 start = window.first * finer
                 end = min(window.last * finer, int(columns[window.clip]))
                 whole[window.clip, :, start:end] = laid[row, :, : end - start]
+                seen[window.clip, :, start:end] = there[row, :, : end - start]
                 share = (window.last - window.first) / int(total[window.clip])
                 prefix[window.clip] += share * tokens.prefix[row]
         grid = Grid(whole.shape[1], width)
-        return Tokens(whole.flatten(1, 2), grid, sounding(grid, columns), prefix)
+        return Tokens(whole.flatten(1, 2), grid, seen.flatten(1, 2), prefix)
 
     def _encode(
         self,
         pictures: Float[Tensor, "clips bins frames"],
         frames: Int[Tensor, " clips"],
         windows: list[Window],
+        drop: Drop | None,
     ) -> Tokens:
         starts = [window.first * self.backbone.stride[1] for window in windows]
         ends = [
@@ -186,7 +220,7 @@ class Encoder(nn.Module):
         count = torch.tensor(ends, device=frames.device) - torch.tensor(
             starts, device=frames.device
         )
-        return self.backbone(cut_out, count, depth=self.pooled_block)
+        return self._through(cut_out, count, drop)
 
 
 def resampled(

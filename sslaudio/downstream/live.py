@@ -84,6 +84,7 @@ class Probe:
             return
         task = _task(config)
         fold = task.folds[0]
+        self.task = task
         self.names = task.classes
         self.classes = len(task.classes)
         self.train, self.validation = (
@@ -130,9 +131,11 @@ class Probe:
         embeddings = embed_waveforms(self.encoder, self.waveforms)
         count = len(self.train)
         self.embeddings = embeddings[count:]
-        train = part_of(embeddings[:count], self.train)
-        predictions = knn.classify(train, self.embeddings, self.classes, self.config.neighbours)
-        return accuracy(np.array([example.one_class for example in self.validation]), predictions)
+        train = part_of(self.task, embeddings[:count], self.train)
+        temperature = knn.Config.temperature
+        head = knn.NeighbourHead.of(train, self.classes, self.config.neighbours, temperature)
+        predictions = knn.told(head, self.embeddings).argmax(axis=1)
+        return accuracy(self.task.targets(self.validation), predictions)
 
 
 def balanced(examples: Sequence[Example], most: int) -> tuple[Example, ...]:

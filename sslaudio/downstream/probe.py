@@ -1,26 +1,27 @@
-"""A true linear probe: what a line through frozen embeddings can tell apart.
+"""A true linear probe: what a line through frozen embeddings can tell.
 
-In:  embeddings and class indices of train, validation and test clips.
-Out: scores, predictions, and a linear head with the standardisation folded in.
+In:  embeddings and targets of train, validation and test clips.
+Out: scores, and a linear head with the standardisation folded in.
 
 The encoder is long gone when this runs: no gradient, no training mode, no statistics of
-test clips can reach it.
+test clips can reach it. Classes are told by logistic regression (one class a clip: multinomial;
+several: each class by itself), numbers by least squares; both with an L2 penalty.
 """
 
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import nn
 
-from sslaudio.downstream.metrics import accuracy
-from sslaudio.tasks.base import Example
+from sslaudio.downstream.metrics import Scores, Targets, kind_of, measured
+from sslaudio.tasks.base import Example, Kind, Task
 
 if TYPE_CHECKING:  # takes a second to import, which a run that fits no line need not wait for
     from sklearn.linear_model import LogisticRegression
@@ -35,12 +36,13 @@ NEVER = -1e4
 class Config:
     """How the line is fitted.
 
-    Multinomial logistic regression with an L2 penalty on the weights (not the bias), by
-    L-BFGS in float64 on features standardised on train. Convex: no seed, no learning rate.
+    Logistic regression with an L2 penalty on the weights (not the bias), by L-BFGS in float64
+    on features standardised on train; ridge regression for a number. Convex: no seed, no rate.
     """
 
     strengths: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)
-    """Penalties to try: the loss is mean cross-entropy + strength / 2 * sum of squared weights."""
+    """Penalties to try: the loss is a mean over clips (of the cross-entropy, summed over classes
+    where a clip has several; of half the squared error) + strength / 2 * sum of squared weights."""
     refit: bool = True
     """Fit again on train and validation at the chosen strength; off scores the train-only line."""
     max_iterations: int = 1_000
@@ -68,8 +70,8 @@ class Part:
 
     embeddings: Float[np.ndarray, "clips dim"]
     """One row a clip."""
-    targets: Int[np.ndarray, "clips"]
-    """Index of each clip's class."""
+    targets: Targets
+    """What is true of each clip; the form tells what is asked (``metrics.kind_of``)."""
     speakers: tuple[str | None, ...] = ()
     """Who speaks in each clip; None, or nothing at all, where the corpus does not tell."""
 
@@ -79,13 +81,12 @@ class Part:
         return Part(self.embeddings[kept], self.targets[kept], speakers)
 
 
-def part_of(embeddings: Float[np.ndarray, "clips dim"], examples: Sequence[Example]) -> Part:
-    """The part that these examples make with their embeddings."""
-    return Part(
-        embeddings,
-        np.array([example.target for example in examples]),
-        tuple(example.speaker for example in examples),
-    )
+def part_of(
+    task: Task, embeddings: Float[np.ndarray, "clips dim"], examples: Sequence[Example]
+) -> Part:
+    """The part that these examples of a task make with their embeddings."""
+    speakers = tuple(example.speaker for example in examples)
+    return Part(embeddings, task.targets(examples), speakers)
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,15 @@ class ProbeResult:
     """The best line on validation, and its score on test."""
 
     validation: float
-    """Accuracy on validation of lines fitted on train alone, from 0 to 1."""
+    """Score on validation of lines fitted on train alone."""
     test: float
-    """Accuracy on test, from 0 to 1."""
+    """Score on test."""
     strength: float
     """The penalty chosen on validation."""
-    validation_predictions: Int[np.ndarray, "clips"]
-    """Predicted class of each validation clip, by a line fitted on train alone."""
-    test_predictions: Int[np.ndarray, "clips"]
-    """Predicted class of each test clip."""
+    validation_scores: Scores
+    """What a line fitted on train alone says of each validation clip."""
+    test_scores: Scores
+    """What the line says of each test clip."""
     weights: Float[np.ndarray, "classes dim"]
     """For embeddings as they are: the standardisation is folded in."""
     bias: Float[np.ndarray, "classes"]
@@ -125,7 +126,7 @@ class _Line:
     bias: np.ndarray
     converged: bool
 
-    def logits(self, part: Part) -> np.ndarray:
+    def scores(self, part: Part) -> np.ndarray:
         return part.embeddings.astype(np.float64) @ self.weights.T + self.bias
 
 
@@ -139,23 +140,23 @@ def fit(
     clips: judged by lines that know its speaker, nearly every strength is right, and the weakest,
     which learns the speakers by heart, would win.
 
-    Cross-entropy chooses, not accuracy: accuracy on a hundred clips is a matter of a few of them
+    The loss chooses, not the metric: accuracy on a hundred clips is a matter of a few of them
     and nearly flat over strengths. The line that is scored on test is fitted on train and
     validation at the chosen strength (``config.refit``): where a whole fold
     validates, as in ESC-50, a third of the clips would else be lost. Test clips reach nothing.
 
     Args:
-        train: at least two classes among its targets.
+        train: at least two different targets.
         validation: chooses the strength.
         test: is scored.
-        classes: how many the task has; some may be absent from train.
+        classes: how many the task has; some may be absent from train. 1 for a number.
         config: the grid; its defaults where None.
     """
     from threadpoolctl import threadpool_limits
 
     for name, part in (("train", train), ("validation", validation), ("test", test)):
         _check(name, part, classes)
-    if len(np.unique(train.targets)) < 2:
+    if not _varied(train.targets):
         raise ValueError(
             "the training clips are all of one class: there is no line to draw; give a task or "
             "fold with training clips of two classes or more"
@@ -164,19 +165,45 @@ def fit(
     with threadpool_limits(1):  # the products are small: more threads only wait for each other
         strength, judged = _choose(train, validation, test, classes, config)
         (final,) = _path(
-            _joined(train, validation) if config.refit else train, classes, config, (strength,)
+            joined(train, validation) if config.refit else train, classes, config, (strength,)
         )
-    predictions = final.logits(test).argmax(axis=1)
+    said = final.scores(test)
     return ProbeResult(
-        validation=accuracy(validation.targets, judged),
-        test=accuracy(test.targets, predictions),
+        validation=first(measured(validation.targets, judged)),
+        test=first(measured(test.targets, said)),
         strength=strength,
-        validation_predictions=judged,
-        test_predictions=predictions,
+        validation_scores=judged,
+        test_scores=said,
         weights=final.weights,
         bias=final.bias,
         converged=final.converged,
     )
+
+
+def first(figures: dict[str, float]) -> float:
+    """The task's metric among the figures of :func:`sslaudio.downstream.metrics.measured`."""
+    return next(iter(figures.values()))
+
+
+def joined(one: Part, other: Part) -> Part:
+    """The clips of both."""
+    return Part(
+        np.concatenate([one.embeddings, other.embeddings]),
+        np.concatenate([one.targets, other.targets]),
+        one.speakers + other.speakers,
+    )
+
+
+def loss(targets: Targets, scores: Scores) -> float:
+    """What a fit minimises beside its penalty, on these clips."""
+    said = torch.from_numpy(scores)
+    if kind_of(targets) == "single":
+        return nn.functional.cross_entropy(said, torch.from_numpy(targets)).item()
+    true = torch.from_numpy(targets.astype(np.float64))
+    if kind_of(targets) == "number":
+        return 0.5 * nn.functional.mse_loss(said[:, 0], true).item()
+    each = nn.functional.binary_cross_entropy_with_logits(said, true, reduction="none")
+    return each.sum(dim=1).mean().item()
 
 
 def _rounds(
@@ -188,11 +215,15 @@ def _rounds(
     rest = np.ones(len(judged), dtype=bool)
     for name in sorted(set(trained) & set(judged)) if strangers else ():
         others = train.only(trained != name)
-        if len(np.unique(others.targets)) > 1:
+        if _varied(others.targets):
             rest &= judged != name
             yield others, judged == name
     if rest.any():
         yield train, rest
+
+
+def _varied(targets: Targets) -> bool:
+    return len(np.unique(targets, axis=0)) > 1
 
 
 def _speakers(part: Part) -> np.ndarray:
@@ -201,50 +232,54 @@ def _speakers(part: Part) -> np.ndarray:
 
 def _choose(
     train: Part, validation: Part, test: Part, classes: int, config: Config
-) -> tuple[float, Int[np.ndarray, "clips"]]:
-    """The strength that validates best, and what it predicts there."""
+) -> tuple[float, Scores]:
+    """The strength that validates best, and what it says there."""
     strengths = sorted(set(config.strengths), reverse=True)
-    logits = np.zeros((len(strengths), len(validation.targets), classes))
+    said = np.zeros((len(strengths), len(validation.targets), classes))
     for heard, judged in _rounds(train, validation, test):
         for row, line in enumerate(_path(heard, classes, config, strengths)):
-            logits[row, judged] = line.logits(validation.only(judged))
-    targets = torch.from_numpy(validation.targets)
-    losses = [nn.functional.cross_entropy(row, targets) for row in torch.from_numpy(logits)]
-    best = int(np.argmin(losses))
-    return strengths[best], logits[best].argmax(axis=1)
-
-
-def _joined(one: Part, other: Part) -> Part:
-    return Part(
-        np.concatenate([one.embeddings, other.embeddings]),
-        np.concatenate([one.targets, other.targets]),
-        one.speakers + other.speakers,
-    )
+            said[row, judged] = line.scores(validation.only(judged))
+    best = int(np.argmin([loss(validation.targets, scores) for scores in said]))
+    return strengths[best], said[best]
 
 
 def _path(train: Part, classes: int, config: Config, strengths: Sequence[float]) -> Iterator[_Line]:
     """One line a strength, strongest first, each fit starting where the last one ended."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     embeddings = train.embeddings.astype(np.float64)
     mean, deviation = embeddings.mean(axis=0), embeddings.std(axis=0)
     varies = deviation > CONSTANT * np.abs(mean)
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
-    embeddings = (embeddings - mean) * scale
+    standard = Part((embeddings - mean) * scale, train.targets)
+    fits = FITS[kind_of(train.targets)](standard, classes, config)
+    for strength in sorted(set(strengths), reverse=True):
+        line = fits(strength)
+        weights = line.weights * scale
+        yield _Line(weights, line.bias - weights @ mean, line.converged)
+
+
+Fit = Callable[[float], _Line]
+"""Fits at a strength, starting where the last one ended."""
+
+
+def _one_class(train: Part, classes: int, config: Config) -> Fit:
+    """Multinomial logistic regression."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(
         solver="lbfgs", max_iter=config.max_iterations, tol=config.tolerance, warm_start=True
     )
-    for strength in sorted(set(strengths), reverse=True):
+
+    def fit(strength: float) -> _Line:
         # scikit-learn's C multiplies a summed cross-entropy, ours divides a mean one.
-        model.C = 1.0 / (strength * len(embeddings))
+        model.C = 1.0 / (strength * len(train.embeddings))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(embeddings, train.targets)
-        weights, bias = _all_classes(model, classes)
-        weights = weights * scale
+            model.fit(train.embeddings, train.targets)
         finished = int(np.max(model.n_iter_)) < config.max_iterations
-        yield _Line(weights, bias - weights @ mean, finished)
+        return _Line(*_all_classes(model, classes), finished)
+
+    return fit
 
 
 def _all_classes(model: "LogisticRegression", classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -256,6 +291,57 @@ def _all_classes(model: "LogisticRegression", classes: int) -> tuple[np.ndarray,
     bias = np.full(classes, NEVER)
     weights[model.classes_], bias[model.classes_] = rows, bias_rows
     return weights, bias
+
+
+def _several_classes(train: Part, classes: int, config: Config) -> Fit:
+    """Logistic regression of every class by itself, all at once: the loss is their sum."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    known = train.targets.any(axis=0)
+    true, rows = train.targets[:, known].astype(np.float64), train.embeddings
+    shape = (int(known.sum()), rows.shape[1] + 1)
+    last = np.zeros(shape).ravel()
+
+    def fit(strength: float) -> _Line:
+        nonlocal last
+
+        def slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            line = flat.reshape(shape)
+            said = rows @ line[:, :-1].T + line[:, -1]
+            wrong = (expit(said) - true) / len(rows)
+            cost = (np.logaddexp(0, said) - true * said).sum() / len(rows)
+            weights = line[:, :-1]
+            down = np.column_stack([wrong.T @ rows + strength * weights, wrong.sum(axis=0)])
+            return cost + strength / 2 * np.square(weights).sum(), down.ravel()
+
+        options = {"maxiter": config.max_iterations, "gtol": config.tolerance, "ftol": 0.0}
+        found = minimize(slope, last, jac=True, method="L-BFGS-B", options=options)
+        last = found.x
+        weights, bias = np.zeros((classes, shape[1] - 1)), np.full(classes, NEVER)
+        weights[known], bias[known] = last.reshape(shape)[:, :-1], last.reshape(shape)[:, -1]
+        return _Line(weights, bias, found.nit < config.max_iterations)
+
+    return fit
+
+
+def _number(train: Part, classes: int, config: Config) -> Fit:
+    """Ridge regression."""
+    from sklearn.linear_model import Ridge
+
+    def fit(strength: float) -> _Line:
+        # scikit-learn sums the squared errors, ours is half their mean.
+        model = Ridge(alpha=strength * len(train.embeddings)).fit(train.embeddings, train.targets)
+        return _Line(model.coef_[None], np.array([model.intercept_]), True)
+
+    return fit
+
+
+FITS: dict[Kind, Callable[[Part, int, Config], Fit]] = {
+    "single": _one_class,
+    "multi": _several_classes,
+    "number": _number,
+}
 
 
 def _check(name: str, part: Part, classes: int) -> None:
@@ -272,6 +358,8 @@ def _check(name: str, part: Part, classes: int) -> None:
             f"{name}: {len(broken)} of {len(part.targets)} embeddings are not finite, the first "
             f"at row {broken[0]}; the checkpoint is broken or its precision too low: use another"
         )
+    if kind_of(part.targets) != "single":
+        return
     if part.targets.min() < 0 or part.targets.max() >= classes:
         raise ValueError(
             f"{name}: targets run from {part.targets.min()} to {part.targets.max()}, but there "

@@ -1,14 +1,12 @@
-"""``results.json``: one record a fold and seed; its mean and spread; its table.
+"""``results.json``: one record a fold and seed.
 
 In:  scores of finished fits.
-Out: a JSON list, and a table of task x protocol x checkpoint for people.
+Out: a JSON list; :mod:`sslaudio.downstream.table` makes tables of it.
 """
 
 import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,32 +44,14 @@ class Record:
     """Wall-clock time of embedding and fitting."""
     notes: tuple[str, ...] = ()
     """What to know when comparing: absent folds or words, transductive pretraining."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Mean and spread of the records of one task, protocol and checkpoint."""
-
-    task: str
-    """Plug-in of the task."""
-    split_rule: str
-    """The task's variant and where its parts come from."""
-    protocol: str
-    """How the checkpoint was adapted."""
-    checkpoint: str | None
-    """The weights it started from; None for random ones."""
-    metric: str
-    """What the scores are."""
-    folds: int
-    """Different folds among the records."""
-    seeds: int
-    """Different seeds among the records."""
-    validation: float
-    """Mean over folds and seeds."""
-    test: float
-    """Mean over folds and seeds."""
-    test_deviation: float
-    """Sample deviation over folds and seeds; NaN for a single record."""
+    chosen: str = ""
+    """What validation chose: an epoch, a strength, a number of neighbours."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Every figure on test: of several classes AUC and d_prime too, of a number the MAE."""
+    missing: int = 0
+    """Clips that the corpus lists and that are not there."""
+    labels: int | None = None
+    """Training and validation clips a class, where they were limited; None: all."""
 
 
 def record(
@@ -85,6 +65,8 @@ def record(
     checkpoint: Path | None,
     trainable: int,
     seconds: float,
+    chosen: str = "",
+    figures: Mapping[str, float] | None = None,
 ) -> Record:
     """What ``protocol`` scored on ``fold``; the task tells the rest. See :class:`Record`."""
     return Record(
@@ -101,6 +83,9 @@ def record(
         trainable=trainable,
         seconds=round(seconds, 1),
         notes=task.notes,
+        chosen=chosen,
+        figures=dict(figures or {}),
+        missing=task.missing,
     )
 
 
@@ -128,64 +113,12 @@ def read(path: Path) -> list[Record]:
     return [_record(path, place, row) for place, row in enumerate(rows)]
 
 
-def summary(records: Sequence[Record]) -> list[Summary]:
-    """Mean and deviation over folds and seeds, one a task, split rule, protocol and checkpoint.
-
-    Groups come in the order in which they first appear.
-    """
-    groups: dict[tuple[str | None, ...], list[Record]] = {}
-    for record in records:
-        key = (record.task, record.split_rule, record.protocol, record.checkpoint, record.metric)
-        groups.setdefault(key, []).append(record)
-    return [
-        Summary(
-            task=group[0].task,
-            split_rule=group[0].split_rule,
-            protocol=group[0].protocol,
-            checkpoint=group[0].checkpoint,
-            metric=group[0].metric,
-            folds=len({record.fold for record in group}),
-            seeds=len({record.seed for record in group}),
-            validation=statistics.fmean(record.validation for record in group),
-            test=statistics.fmean(record.test for record in group),
-            test_deviation=_deviation([record.test for record in group]),
-        )
-        for group in groups.values()
-    ]
-
-
-def table(records: Sequence[Record]) -> str:
-    """The :func:`summary` as a Markdown table that reads well as plain text too, scores in %."""
-    head = ["task", "split", "protocol", "checkpoint", "folds", "seeds", "validation", "test"]
-    rows = [
-        [
-            row.task,
-            row.split_rule,
-            row.protocol,
-            row.checkpoint or "random",
-            str(row.folds),
-            str(row.seeds),
-            f"{100 * row.validation:.1f}",
-            _spread(row.test, row.test_deviation),
-        ]
-        for row in summary(records)
-    ]
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in lines
-    )
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else math.nan
-
-
-def _spread(mean: float, deviation: float) -> str:
-    return f"{100 * mean:.1f}" + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
+def told(record: Record) -> str:
+    """A record's scores in a few words."""
+    others = [f"{name} {value:.3f}" for name, value in list(record.figures.items())[1:]]
+    figures = [f"{record.metric} {100 * record.test:.1f} %", *others]
+    chosen = f", {record.chosen}" if record.chosen else ""
+    return f"validation {100 * record.validation:.1f} %, test {', '.join(figures)}{chosen}"
 
 
 def _record(path: Path, place: int, row: Any) -> Record:

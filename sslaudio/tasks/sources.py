@@ -9,7 +9,8 @@ A folder is known by what is in it, never by its name: every file of ``data/corp
 
 import json
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from sslaudio import plugins
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.index import Index
 from sslaudio.data.layout import INDEX_NAME
+from sslaudio.plugins import Plugin
+from sslaudio.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,25 @@ def root_of(task: str, given: Path | None) -> Path:
     if given is None:
         raise ValueError(f"task {task} reads sound of your own; say where it is with --root")
     return given
+
+
+def task_of(task: Plugin, given: Path | None, say: Callable[[str], object]) -> Task:
+    """Build a task from what ``--root`` leads to, its warnings said.
+
+    Args:
+        task: the plug-in, configured.
+        given: as given with ``--root``.
+        say: tells a person.
+    """
+    root = root_of(task.name, given)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            built: Task = task.build(root)
+        finally:
+            for warning in warned:
+                say(f"warning: {warning.message}")
+    return built
 
 
 def locate(corpus: str, root: Path | None) -> Path:

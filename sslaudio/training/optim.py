@@ -25,6 +25,18 @@ def rate_share(step: int, steps: int, warmup_steps: int, floor: float) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+def stepped_share(epoch: int, first: int, every: int, to: float) -> float:
+    """Share of the full rate in an epoch: cut to ``to`` after epoch ``first``, then ``every`` few.
+
+    Args:
+        epoch: from 1.
+        first: the last epoch at the full rate.
+        every: epochs from one cut to the next.
+        to: share that a cut leaves.
+    """
+    return to ** (0 if epoch <= first else 1 + (epoch - first - 1) // every)
+
+
 def adamw(
     module: nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.AdamW:

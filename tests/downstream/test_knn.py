@@ -7,8 +7,15 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from sslaudio.downstream.knn import TEMPERATURE, classify
+from sslaudio.downstream.knn import Config, NeighbourHead, fit, told
 from sslaudio.downstream.probe import Part
+
+
+TEMPERATURE = Config.temperature
+
+
+def classify(train: Part, asked, classes: int, neighbours: int, temperature: float = TEMPERATURE):
+    return told(NeighbourHead.of(train, classes, neighbours, temperature), asked).argmax(axis=1)
 
 
 def blobs(clips: int, seed: int, noise: float = 2.0) -> Part:
@@ -59,3 +66,30 @@ def test_a_shared_mean_a_constant_and_a_loud_feature_do_not_drown_the_rest():
     predictions = classify(Part(embeddings[:60], targets[:60]), embeddings[60:], 2, neighbours=5)
 
     assert (predictions == targets[60:]).all()
+
+
+def test_validation_chooses_how_many_vote_and_test_chooses_nothing():
+    parts = [blobs(150, seed) for seed in range(3)]
+    validated = {}
+    for count in (1, 5, 50):
+        predictions = classify(parts[0], parts[1].embeddings, 5, count)
+        validated[count] = np.mean(predictions == parts[1].targets)
+
+    found = fit(*parts, 5, Config(neighbours=(1, 5, 50), refit=False))
+
+    assert found.validation == max(validated.values()) == validated[found.neighbours]
+    expected = classify(parts[0], parts[2].embeddings, 5, found.neighbours)
+    assert found.test == np.mean(expected == parts[2].targets)
+
+
+def test_two_near_neighbours_of_one_class_each_share_several_classes_and_a_number():
+    embeddings = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
+    asked = np.array([[1.0, 1.0]], np.float32)
+    several = Part(embeddings, np.array([[1, 0, 1], [0, 0, 1], [0, 1, 0], [0, 1, 0]], bool))
+    numbers = Part(embeddings, np.array([2.0, 4.0, 70.0, 90.0]))
+
+    # By hand: both near ones are as near; the second and third classes are neither's and both's.
+    assert told(NeighbourHead.of(several, 3, 2, 0.07), asked) == pytest.approx(
+        np.array([[0.5, 0.0, 1.0]])
+    )
+    assert told(NeighbourHead.of(numbers, 1, 2, 0.07), asked) == pytest.approx(np.array([[3.0]]))

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from sklearn import metrics as peer
 
-from sslaudio.downstream.metrics import accuracy, confusion, recalls
+from sslaudio.downstream.metrics import (
+    accuracy,
+    areas_under_curve,
+    average_precisions,
+    confusion,
+    d_prime,
+    measured,
+    recalls,
+)
 
 
 def test_three_of_four_right_is_three_quarters():
@@ -41,3 +49,41 @@ def test_metrics_equal_sklearns():
 def test_no_clip_cannot_be_scored():
     with pytest.raises(ValueError, match="one clip at least"):
         accuracy(np.array([], int), np.array([], int))
+
+
+def test_figures_of_several_classes_equal_sklearns_with_absent_ones_left_out():
+    generator = np.random.default_rng(0)
+    targets, scores = generator.random((50, 4)) < 0.3, generator.normal(size=(50, 4))
+    targets[:, 2], targets[:, 3] = False, True  # nobody's, everybody's
+
+    told = measured(targets, scores)
+
+    kept = [0, 1, 3]
+    expected = peer.average_precision_score(targets[:, kept], scores[:, kept], average="macro")
+    assert told["mAP"] == pytest.approx(expected)
+    area = peer.roc_auc_score(targets[:, :2], scores[:, :2], average="macro")
+    assert told["AUC"] == pytest.approx(area)
+    assert np.isnan(average_precisions(targets, scores)[2])
+    assert np.isnan(areas_under_curve(targets, scores)[2:]).all()
+
+
+def test_one_clip_can_be_scored_where_its_score_is_defined():
+    assert measured(np.array([1]), np.array([[0.0, 2.0]])) == {"accuracy": 1.0}
+    assert measured(np.array([[True, False]]), np.array([[0.1, 0.9]])) == {"mAP": 1.0}
+    with pytest.raises(ValueError, match="two clips or more"):
+        measured(np.array([1.0]), np.array([[1.0]]))
+    with pytest.raises(ValueError, match="no clip has any of the classes"):
+        measured(np.zeros((1, 2), bool), np.zeros((1, 2)))
+
+
+def test_d_prime_of_an_area_known_by_hand():
+    # Two unit normals one apart: the area is Phi(1 / sqrt 2) = 0.7602.
+    assert d_prime(0.760250) == pytest.approx(1.0, abs=1e-5)
+    assert d_prime(0.5) == 0.0
+
+
+def test_a_number_is_scored_by_the_share_of_variance_told():
+    told = measured(np.array([1.0, 2.0, 3.0]), np.array([[1.0], [2.0], [4.0]]))
+
+    # By hand: squared errors 0, 0, 1 against a variance sum of 2.
+    assert told == {"R2": pytest.approx(0.5), "MAE": pytest.approx(1 / 3)}

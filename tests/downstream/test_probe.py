@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss, r2_score
 
 from sslaudio.downstream.probe import Config, Part, fit
 
@@ -23,7 +23,7 @@ def test_separated_classes_are_told_apart():
     result = fit(blobs(60, 0), blobs(30, 1), blobs(30, 2), classes=3)
 
     assert result.validation == result.test == 1.0
-    assert (result.test_predictions == blobs(30, 2).targets).all()
+    assert (result.test_scores.argmax(1) == blobs(30, 2).targets).all()
     assert result.converged
 
 
@@ -101,7 +101,7 @@ def test_scale_and_shift_of_a_feature_change_nothing():
 
     one, two = fit(*parts, classes=3), fit(*moved, classes=3)
 
-    assert (one.test_predictions == two.test_predictions).all()
+    assert (one.test_scores.argmax(1) == two.test_scores.argmax(1)).all()
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e6])
@@ -126,7 +126,7 @@ def test_the_layer_predicts_as_the_probe():
     with torch.no_grad():
         logits = result.linear()(torch.from_numpy(test.embeddings))
 
-    assert (logits.argmax(dim=1).numpy() == result.test_predictions).all()
+    assert (logits.argmax(dim=1).numpy() == result.test_scores.argmax(1)).all()
 
 
 @pytest.mark.parametrize("kept", [(0, 2), (1, 2, 3)])
@@ -138,7 +138,7 @@ def test_a_class_without_training_clips_is_never_predicted(kept):
     config = Config(refit=False)
     result = fit(train, blobs(40, 1, classes=4), blobs(40, 2, classes=4), 4, config)
 
-    assert set(result.test_predictions) == set(kept)
+    assert set(result.test_scores.argmax(1)) == set(kept)
     assert result.test == pytest.approx(len(kept) / 4)
 
 
@@ -204,8 +204,8 @@ def test_validation_asks_for_strangers_where_test_does():
             theirs = np.array(validation.speakers) == name
             others = train.only(np.array(train.speakers) != name)
             line = fit(train if heard else others, validation.only(theirs), known, 2, config)
-            by_hand[theirs] = line.validation_predictions
-        assert (result.validation_predictions == by_hand).all()
+            by_hand[theirs] = line.validation_scores.argmax(1)
+        assert (result.validation_scores.argmax(1) == by_hand).all()
         assert (result.validation > 0.95) == heard
 
 
@@ -230,3 +230,43 @@ def test_a_speaker_who_alone_has_a_class_is_judged_by_a_line_that_knows_him():
     result = fit(train, told_by_heart(40, 1, "a"), test, 2)
 
     assert result.validation > 0.9
+
+
+def test_several_classes_are_sklearns_line_for_each_by_itself():
+    generator = np.random.default_rng(3)
+    parts = []
+    for seed in range(3):
+        part = blobs(90, seed, noise=2)
+        several = np.eye(4, dtype=bool)[part.targets]
+        several[:, 2] |= generator.random(90) < 0.5
+        parts.append(Part(part.embeddings, several))  # nobody has the fourth
+    train, _, test = parts
+    mean, deviation = train.embeddings.mean(axis=0), train.embeddings.std(axis=0)
+
+    result = fit(*parts, classes=4, config=Config(strengths=(0.1,), refit=False, tolerance=1e-7))
+
+    for column in range(3):
+        peer = LogisticRegression(C=1 / (0.1 * 90), tol=1e-8, max_iter=1_000)
+        peer.fit((train.embeddings - mean) / deviation, train.targets[:, column])
+        assert result.weights[column] * deviation == pytest.approx(peer.coef_[0], abs=1e-3)
+        told = peer.decision_function((test.embeddings - mean) / deviation)
+        assert result.test_scores[:, column] == pytest.approx(told, abs=1e-2)
+    assert (result.test_scores[:, 3] == -1e4).all()
+
+
+def test_a_number_is_sklearns_ridge():
+    parts = []
+    for seed in range(3):
+        part = blobs(90, seed, noise=1)
+        noise = np.random.default_rng(seed).normal(size=90)
+        parts.append(Part(part.embeddings, 3 * part.embeddings[:, 0].astype(np.float64) + noise))
+    train, _, test = parts
+    mean, deviation = train.embeddings.mean(axis=0), train.embeddings.std(axis=0)
+    peer = Ridge(alpha=0.1 * 90).fit((train.embeddings - mean) / deviation, train.targets)
+
+    result = fit(*parts, classes=1, config=Config(strengths=(0.1,), refit=False))
+
+    said = peer.predict((test.embeddings - mean) / deviation)
+    assert result.test_scores[:, 0] == pytest.approx(said, abs=1e-4)
+    assert result.test == pytest.approx(r2_score(test.targets, said), abs=1e-6)
+    assert result.test > 0.7

@@ -1,0 +1,262 @@
+"""One checkpoint adapted to one fold of a task: what ``finetune`` and ``evaluate`` are made of.
+
+In:  a fine-tuning recipe, where its weights come from, a task and a fold.
+Out: an :class:`Outcome`: the record of its scores, the scores clip by clip, and the model.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sslaudio import config as configs
+from sslaudio import models
+from sslaudio import recipe as recipes
+from sslaudio.adapters.base import Adapter
+from sslaudio.backbones.encoder import Encoder
+from sslaudio.downstream import classify, embed, gather, knn, probe, results, supervised
+from sslaudio.downstream.metrics import Scores, measured
+from sslaudio.features.front_end import Config as Features
+from sslaudio.features.stats import Statistics, measure, plain
+from sslaudio.tasks.base import Example, Fold, Task
+from sslaudio.training import runs
+
+Examples = Sequence[Example]
+Rows = Float[np.ndarray, "clips dim"]
+Embed = Callable[[Encoder, Sequence[Example]], Rows]
+"""Gives the embeddings of clips, however it comes by them."""
+FEW = 0.5
+"""A run that trained at most this share of the backbone's weights holds these alone."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where weights come from."""
+
+    run: Path | None
+    """A RUN or one of its checkpoints; None: random weights."""
+    config: Mapping[str, Any] | None
+    """The RUN's ``config.json`` with the recipe's settings laid over it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    record: results.Record
+    validation_scores: Scores
+    """One row a clip of the validation part."""
+    test_scores: Scores
+    """One row a clip of the test part."""
+    weights: Mapping[str, Tensor]
+    """What the run holds: of few trained weights, these alone."""
+    config: Mapping[str, Any]
+    """Its ``config.json``."""
+
+
+def recipe_over(
+    checkpoint: Path | None, given: Mapping[str, Any], words: Sequence[str]
+) -> tuple[recipes.Finetune, Start]:
+    """The effective recipe on top of a checkpoint, and where its weights come from.
+
+    Args:
+        checkpoint: a RUN; None for random weights of the recipe's backbone.
+        given: keys of a recipe.
+        words: flags.
+
+    Raises:
+        ValueError: what is set does not go with the checkpoint.
+    """
+    if checkpoint is None:
+        merged = configs.parse_flags(words, recipes.Finetune, given)
+        return configs.build(recipes.Finetune, merged), Start(None, None)
+    own = runs.read_config(checkpoint)
+    for other in ("head", "objective", "base", "adapter", "classes", "kind", "seconds"):
+        own.pop(other, None)  # the model's own are made below
+    recipe: recipes.Finetune = recipes.over(own, given, words, recipes.Finetune)
+    trained_on = configs.build(Features, own["features"], "features").kind
+    if recipe.features.kind != trained_on:
+        raise ValueError(
+            f"features.kind is {recipe.features.kind}, but {checkpoint} was trained "
+            f"on pictures of kind {trained_on}; leave it out to take the checkpoint's own"
+        )
+    own["features"] = configs.plain(recipe.features)
+    own["backbone"] = configs.plain(recipe.backbone)
+    return recipe, Start(checkpoint, own)
+
+
+def adapt(
+    recipe: recipes.Finetune,
+    start: Start,
+    task: Task,
+    fold: Fold,
+    out: Path,
+    embeddings: Embed | None = None,
+    progress: Callable[[int, dict[str, float]], None] | None = None,
+) -> Outcome:
+    """Adapt, choose on validation, score test once.
+
+    Args:
+        recipe: its adapter says how.
+        start: weights.
+        task: what is to be told.
+        fold: one of its folds.
+        out: where the run will lie, which a base is found from.
+        embeddings: of a frozen encoder; unset: they are worked out.
+        progress: told epoch and scalars, where there are epochs.
+    """
+    began = time.perf_counter()
+    encoder, config = start_of(recipe, start, task, fold)
+    adapter: Adapter = recipe.adapter.build()
+    base = models.base_of(encoder.backbone, start.run, recipe.training.seed, out)
+    total = sum(weight.numel() for weight in encoder.backbone.parameters())
+    if adapter.trains == "nothing":
+        adapter.adapt(encoder)
+        found = _closed_form(recipe, encoder, task, fold, embeddings or embedded)
+    else:
+        found = _by_gradients(recipe, adapter, encoder, task, fold, progress)
+    own = models.learned(encoder.backbone)
+    few = sum(weight.numel() for weight in own.values()) <= FEW * total
+    if not few:
+        own = models.named(encoder.backbone.state_dict())
+    head = {f"head.{name}": value.detach() for name, value in found.head.state_dict().items()}
+    targets = task.targets(fold.test)
+    record = results.record(
+        task,
+        fold,
+        protocol=recipe.adapter.name,
+        seed=recipe.training.seed,
+        validation=found.validation,
+        test=found.test,
+        checkpoint=start.run,
+        trainable=found.trainable,
+        seconds=time.perf_counter() - began,
+        chosen=found.chosen,
+        figures=measured(targets, found.test_scores),
+    )
+    told = {
+        **config,
+        "classes": list(task.classes),
+        "kind": task.kind,
+        "seconds": task.seconds,
+        "task": configs.plain(recipe.task),
+        "fold": fold.name,
+        "head": classify.told(found.head),
+        **({"adapter": configs.plain(recipe.adapter), "base": base} if few else {}),
+    }
+    return Outcome(record, found.validation_scores, found.test_scores, {**head, **own}, told)
+
+
+@dataclass(frozen=True)
+class _Found:
+    validation: float
+    test: float
+    validation_scores: Scores
+    test_scores: Scores
+    head: nn.Module
+    trainable: int
+    chosen: str
+
+
+def _closed_form(
+    recipe: recipes.Finetune, encoder: Encoder, task: Task, fold: Fold, embeddings: Embed
+) -> _Found:
+    parts = [
+        probe.part_of(task, embeddings(encoder, examples), examples)
+        for examples in fold.parts().values()
+    ]
+    columns = len(task.classes) or 1
+    if recipe.adapter.name == "knn":
+        near = knn.fit(*parts, columns, _unless_legacy(recipe.knn, task))
+        return _Found(
+            near.validation, near.test, near.validation_scores, near.test_scores,
+            near.head, 0, f"{near.neighbours} neighbours",
+        )  # fmt: skip
+    line = probe.fit(*parts, columns, _unless_legacy(recipe.probe, task))
+    layer = line.linear()
+    head = classify.Head(layer.in_features, layer.out_features)
+    head.load_state_dict(layer.state_dict())
+    return _Found(
+        line.validation, line.test, line.validation_scores, line.test_scores,
+        head, sum(weight.numel() for weight in head.parameters()), f"strength {line.strength:g}",
+    )  # fmt: skip
+
+
+def _unless_legacy(config: Any, task: Task) -> Any:
+    """Where test validates, nothing is fitted on validation clips."""
+    return replace(config, refit=False) if task.legacy else config
+
+
+def _by_gradients(
+    recipe: recipes.Finetune,
+    adapter: Adapter,
+    encoder: Encoder,
+    task: Task,
+    fold: Fold,
+    progress: Callable[[int, dict[str, float]], None] | None,
+) -> _Found:
+    augments = [augment.build() for augment in recipe.augments]
+    fitted = supervised.fit(encoder, task, fold, adapter, augments, recipe.training, progress)
+    chosen = f"epoch {fitted.epoch}" if fitted.epoch else "mean of epochs"
+    return _Found(
+        fitted.validation, fitted.test, fitted.validation_scores, fitted.test_scores,
+        fitted.classifier.head, fitted.trainable, chosen,
+    )  # fmt: skip
+
+
+def start_of(
+    recipe: recipes.Finetune, start: Start, task: Task, fold: Fold
+) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder to begin with, in eval mode, and the ``config.json`` that builds it again.
+
+    Random weights are standardised on the fold's training clips; under LAPE's departures any
+    are, on train and test.
+    """
+    config = copy.deepcopy(dict(start.config)) if start.config is not None else None
+    features = recipe.features
+    unknown = features.mean is None or features.std is None
+    kept = {"mean": features.mean, "std": features.std}
+    if task.legacy or (config is None and unknown):
+        heard = (*fold.train, *(fold.test if task.legacy else ()))
+        found = _statistics(recipe, heard)
+        kept = {"mean": found.mean, "std": found.std}
+    if config is None:
+        clip_frames = features.frames(round(task.seconds * features.sample_rate))
+        config = models.model_config(recipe, clip_frames, {n: v or 0.0 for n, v in kept.items()})
+    elif task.legacy:
+        config["features"] |= kept
+    torch.manual_seed(recipe.training.seed)
+    encoder = models.build_encoder(config)
+    if start.run is not None:
+        weights = models.backbone_weights(start.run)
+        models.fill_backbone(encoder.backbone, weights, str(start.run))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return encoder.eval().to(device), config
+
+
+def embedded(
+    encoder: nn.Module, examples: Examples, progress: embed.Progress | None = None
+) -> Rows:
+    """What an encoder, or a classifier, makes of clips; several processes share the work."""
+    own = gather.share(examples)
+    rows = list(embed.embed_examples(encoder, own, progress=progress)) if own else []
+    keys = [example.key for example in examples]
+    return gather.gathered(keys, [example.key for example in own], rows)
+
+
+def _statistics(recipe: recipes.Finetune, examples: Sequence[Example]) -> Statistics:
+    front_end = plain(recipe.features)
+
+    def sounds() -> Iterable[tuple[Tensor, Tensor]]:
+        for example in examples:
+            sound = torch.from_numpy(example.waveform(front_end.sample_rate))[None]
+            yield sound, torch.tensor([sound.shape[1]])
+
+    return measure(sounds(), front_end)
