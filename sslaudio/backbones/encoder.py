@@ -65,6 +65,11 @@ class Encoder(nn.Module):
         """Blocks that an embedding goes through."""
         return self.pooled_block or len(self.backbone.blocks)
 
+    @property
+    def blocks(self) -> list[Any]:
+        """Those blocks, the first one first."""
+        return list(self.backbone.blocks)[: self.depth]
+
     def embedding_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Weights that an embedding depends on: not the mask token, nor blocks after the pooled."""
         for name, parameter in self.named_parameters():
@@ -133,13 +138,20 @@ class Encoder(nn.Module):
         frames: Int[Tensor, " clips"],
     ) -> Float[Tensor, "clips dim"]:
         """Embed standardised log-mel pictures, padded columns 0."""
-        windows = cut(self.backbone.columns(frames), self.window_columns)
         columns = self.backbone.columns(frames, self.pooled_block)
+        return pool(self.tokens(pictures, frames), columns, self.pooling)
+
+    def tokens(
+        self,
+        pictures: Float[Tensor, "clips bins frames"],
+        frames: Int[Tensor, " clips"],
+    ) -> Tokens:
+        """What an embedding is pooled from: each clip's tokens, those of all its windows."""
+        windows = cut(self.backbone.columns(frames), self.window_columns)
         if len(windows) == len(frames):
-            tokens = self.backbone(pictures, frames, depth=self.pooled_block)
-        else:
-            tokens = self._windowed(pictures, frames, windows, columns)
-        return pool(tokens, columns, self.pooling)
+            return self.backbone(pictures, frames, depth=self.pooled_block)
+        columns = self.backbone.columns(frames, self.pooled_block)
+        return self._windowed(pictures, frames, windows, columns)
 
     def _windowed(
         self,
