@@ -151,7 +151,7 @@ def _fold(
     started = time.perf_counter()
     encoder, config = _encoder(recipe, config, task, fold, run)
     adapter = recipe.adapter.build()
-    if adapter.learns:
+    if adapter.trains == "encoder":
         fitted = _learn(recipe, adapter, encoder, task, fold, out)
         validation, test, trainable = fitted.validation, fitted.test, fitted.trainable
         weights = head_weights(fitted.classifier)
