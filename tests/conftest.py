@@ -19,6 +19,7 @@ install_import_hook(
         "sslaudio.augments",
         "sslaudio.backbones",
         "sslaudio.objectives",
+        "sslaudio.adapters",
     ],
     "beartype.beartype",
 )
@@ -47,3 +48,26 @@ def shards(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shards") / "synth"
     synth.build(folder, clips=100)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_encoder():
+    """Makes a micro encoder for pictures of 64 bins, lively enough to show mistakes."""
+    import torch
+
+    from sslaudio import plugins
+    from sslaudio.backbones.encoder import Encoder
+    from sslaudio.features.front_end import Config, FrontEnd
+
+    def make(name: str, pooled_block: int | None = None, **settings) -> Encoder:
+        torch.manual_seed(0)
+        module = plugins.load("backbones", name)
+        patch = {"patch": (64, 4)} if name == "ast" else {}
+        backbone = module.build(module.Config(**patch, **settings), 64, 96)
+        for part, weight in backbone.named_parameters():
+            norm = "norm" in part and part.endswith("weight")
+            torch.nn.init.normal_(weight, mean=float(norm), std=0.1)
+        front_end = FrontEnd(Config(mel_bins=64), -5.0, 4.0)
+        return Encoder(front_end, backbone, ("mean", "slices2"), pooled_block, 96).eval()
+
+    return make

@@ -1,6 +1,7 @@
 """Full fine-tuning: every weight that the embedding depends on learns, early blocks more slowly."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sslaudio.adapters.base import Adapter
 from sslaudio.backbones.encoder import Encoder
@@ -27,7 +28,8 @@ class Full:
     Source: Clark et al. 2020 (ELECTRA, arXiv:2003.10555), section 3.1, as BEiT and MAE do.
     """
 
-    learns = True
+    trains: Literal["nothing", "head", "encoder"] = "encoder"
+    merges = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -37,6 +39,9 @@ class Full:
         encoder.requires_grad_(False)
         for _, parameter in encoder.embedding_weights():
             parameter.requires_grad_(True)
+
+    def merge(self, encoder: Encoder) -> None:
+        """Its weights are plain."""
 
     def rate_share(self, name: str, encoder: Encoder) -> float:
         """1 for the last block in use and what follows it, less for each block before."""

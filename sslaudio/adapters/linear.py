@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from sslaudio.adapters.base import Adapter
-from sslaudio.backbones.encoder import Encoder
+from sslaudio.adapters.base import Adapter, Frozen
 
 
 @dataclass(frozen=True)
@@ -11,20 +10,6 @@ class Config:
     """Nothing to set here; how the line is fitted is set by ``probe``."""
 
 
-class Linear:
-    """A frozen encoder."""
-
-    learns = False
-
-    def adapt(self, encoder: Encoder) -> None:
-        """Freeze all."""
-        encoder.requires_grad_(False)
-
-    def rate_share(self, name: str, encoder: Encoder) -> float:
-        """Nothing learns."""
-        return 0.0
-
-
 def build(config: Config) -> Adapter:
     """The adapter."""
-    return Linear()
+    return Frozen("nothing")

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sslaudio.backbones.attention import attend, weights
 from sslaudio.backbones.linear import Linear
+from sslaudio.backbones.prompts import Prompts
 
 
 class Attention(nn.Module):
@@ -25,6 +26,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = Linear(dim, dim)
+        self.prompts: Prompts | None = None
 
     def forward(
         self,
@@ -33,12 +35,21 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "clips tokens dim"]:
         """Mix tokens; those not ``attended`` are seen by none."""
         clips, count, dim = tokens.shape
-        qkv = self.qkv(tokens).view(clips, count, 3, self.heads, dim // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        query, key, value = self._project(tokens)
         if self.maps is not None:
             self.maps.append(weights(query, key, attended))
         mixed = attend(query, key, value, attended)
+        if self.prompts is not None:
+            _, key, value = self._project(self.prompts.tokens)
+            mixed = mixed + self.prompts(query, key, value)
         return self.proj(mixed.transpose(1, 2).reshape(clips, count, dim))
+
+    def _project(
+        self, tokens: Float[Tensor, "clips tokens dim"]
+    ) -> Float[Tensor, "3 clips heads tokens width"]:
+        """Queries, keys and values."""
+        qkv = self.qkv(tokens).unflatten(2, (3, self.heads, -1))
+        return qkv.permute(2, 0, 3, 1, 4)
 
 
 class Mlp(nn.Module):
@@ -51,7 +62,11 @@ class Mlp(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim_out"]:
         """Each token by itself."""
-        return again(lambda hidden: self.fc2(nn.functional.gelu(hidden)), self.fc1(tokens))
+        return again(
+            lambda hidden: self.fc2(nn.functional.gelu(hidden)),
+            self.fc1(tokens),
+            draws=not isinstance(self.fc2, Linear),
+        )
 
 
 LARGE = 1 << 19
@@ -61,16 +76,16 @@ Made = TypeVar("Made")
 """What some work gives."""
 
 
-def again(work: Callable[..., Made], *tensors: Tensor) -> Made:
+def again(work: Callable[..., Made], *tensors: Tensor, draws: bool = False) -> Made:
     """``work(*tensors)``, whose cheap steps are done again going back instead of being kept.
 
     A matrix product at its end is not done again. What is small is kept. A compiled graph decides
-    for itself.
+    for itself. Work that may draw, as a dropout does, draws the same again.
     """
     kept = tensors[0].numel() < LARGE or torch.compiler.is_compiling()
     if kept or not torch.is_grad_enabled():
         return work(*tensors)
-    return cast(Made, checkpoint(work, *tensors, use_reentrant=False, preserve_rng_state=False))
+    return cast(Made, checkpoint(work, *tensors, use_reentrant=False, preserve_rng_state=draws))
 
 
 def run(block: nn.Module, checkpointing: bool, *given: Any) -> Tensor:
@@ -117,6 +132,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, round(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
+        self.after_attn: nn.Module = nn.Identity()
+        self.after_mlp: nn.Module = nn.Identity()
 
     def forward(
         self,
@@ -124,8 +141,9 @@ class Block(nn.Module):
         attended: Bool[Tensor, "clips tokens"] | None = None,
     ) -> Float[Tensor, "clips tokens dim"]:
         """Attention, then MLP, each added to its input."""
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), attended))
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        mixed = self.after_attn(self.attn(self.norm1(tokens), attended))
+        tokens = tokens + self.drop_path(mixed)
+        return tokens + self.drop_path(self.after_mlp(self.mlp(self.norm2(tokens))))
 
 
 def check_blocks(depth: int, pooled_block: int | None, mlp_ratio: float, drop_path: float) -> None:

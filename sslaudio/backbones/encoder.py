@@ -67,6 +67,11 @@ class Encoder(nn.Module):
         """Blocks that an embedding goes through."""
         return self.pooled_block or len(self.backbone.blocks)
 
+    @property
+    def blocks(self) -> list[Any]:
+        """Those blocks, the first one first."""
+        return list(self.backbone.blocks)[: self.depth]
+
     def embedding_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Weights that an embedding depends on: not the mask token, nor blocks after the pooled."""
         for name, parameter in self.named_parameters():

@@ -7,7 +7,7 @@ Source: Li et al. 2022 (MViTv2, arXiv:2112.01526), sections 3 and 4; Ghosh et al
 arXiv:2211.01515), section 2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from sslaudio.backbones.attention import Bias, attend, weights
 from sslaudio.backbones.axis import Axis, edged, reach
 from sslaudio.backbones.blocks import DropPath, Mlp, again
 from sslaudio.backbones.linear import Linear, linear
+from sslaudio.backbones.prompts import Prompts
 from sslaudio.backbones.relative import RelativeTable
 
 KERNEL = 3
@@ -83,7 +84,7 @@ class PoolingAttention(nn.Module):
     def __init__(self, shape: Shape, norm_eps: float = 1e-6) -> None:
         super().__init__()
         dim, self.heads = shape.attention_dim, shape.heads
-        width = dim // shape.heads
+        self.width = width = dim // shape.heads
         self.query_stride, self.key_stride = shape.query_stride, shape.key_stride
         self.qkv = Linear(shape.dim, 3 * dim)
         self.proj = Linear(dim, dim)
@@ -94,6 +95,7 @@ class PoolingAttention(nn.Module):
         strides = (self.query_stride, self.key_stride)
         self.rel_pos_h = RelativeTable(shape.grid[0], *strides, width)
         self.rel_pos_w = RelativeTable(shape.grid[1], *strides, width)
+        self.prompts: Prompts | None = None
 
     def forward(
         self, tokens: Float[Tensor, "clips rows columns dim"], lattice: Lattice
@@ -101,28 +103,42 @@ class PoolingAttention(nn.Module):
         """Mix tokens; what is not sound is seen by none."""
         queries, keys = lattice.pooled(self.query_stride), lattice.pooled(self.key_stride)
         sound = lattice.sound(tokens.device)
-        if self.query_stride == self.key_stride:
-            query, key, value = self._pool("qkv", tokens, lattice, sound)
-        else:
-            (query,) = self._pool("q", tokens, lattice, sound)
-            key, value = self._pool("kv", tokens, lattice, sound)
+        alike = self.query_stride == self.key_stride
+        query, key, value = (
+            part
+            for parts, projected in self._project(tokens, ("qkv",) if alike else ("q", "kv"))
+            for part in self._pool(parts, projected, lattice, sound)
+        )
         mixed = self._attend(query, key, value, lattice, queries, keys)
         return self.proj((mixed + query).flatten(3))
+
+    def _project(
+        self, tokens: Float[Tensor, "clips rows columns dim"], groups: Sequence[str]
+    ) -> Iterator[tuple[str, Float[Tensor, "clips rows columns parts"]]]:
+        """Queries, keys and values by groups, each laid out by itself.
+
+        A map that is wrapped is asked for all of them: what it adds, its weight does not tell.
+        """
+        dim = self.width * self.heads
+        whole = None if isinstance(self.qkv, Linear) else self.qkv(tokens)
+        for parts in groups:
+            first, size = "qkv".index(parts) * dim, len(parts) * dim
+            if whole is not None:
+                yield parts, whole.narrow(3, first, size)
+            else:
+                weight, bias = (
+                    part.narrow(0, first, size) for part in (self.qkv.weight, self.qkv.bias)
+                )
+                yield parts, linear(tokens, weight, bias)
 
     def _pool(
         self,
         parts: str,
-        tokens: Float[Tensor, "clips rows columns dim"],
+        projected: Float[Tensor, "clips rows columns dim"],
         lattice: Lattice,
         sound: Bool[Tensor, "clips rows columns"] | None,
     ) -> list[Float[Tensor, "clips rows2 columns2 heads width"]]:
-        """Project, pool and norm those of queries, keys and values that share a stride."""
-        dim = self.proj.in_features
-        first = "qkv".index(parts) * dim
-        weight, bias = (
-            part.narrow(0, first, len(parts) * dim) for part in (self.qkv.weight, self.qkv.bias)
-        )
-        projected = linear(tokens, weight, bias)
+        """Pool and norm those of queries, keys and values that share a stride."""
         if sound is not None:
             projected = projected * sound[..., None]
         kernels = torch.stack([getattr(self, f"pool_{part}").weight for part in parts])
@@ -165,7 +181,20 @@ class PoolingAttention(nn.Module):
         if self.maps is not None:
             self.maps.append(weights(query, key, sound, bias))
         mixed = attend(query, key, value, sound, bias)
+        if self.prompts is not None:
+            mixed = mixed + self.prompts(query, *self._prompted(self.prompts.tokens))
         return mixed.transpose(1, 2).unflatten(1, (queries.rows.size, -1))
+
+    def _prompted(
+        self, prompts: Float[Tensor, "1 prompts dim"]
+    ) -> tuple[Float[Tensor, "1 heads prompts width"], Float[Tensor, "1 heads prompts width"]]:
+        """Keys and values of tokens that have no place, normed as all are."""
+        _, *parts = self.qkv(prompts).unflatten(2, (3, self.heads, -1)).unbind(2)
+        key, value = (
+            plain_norm(part, getattr(self, f"norm_{name}")).transpose(1, 2)
+            for name, part in zip("kv", parts, strict=True)
+        )
+        return key, value
 
 
 def plain_norm(tokens: Float[Tensor, "*batch width"], norm: nn.LayerNorm) -> Tensor:
@@ -316,6 +345,8 @@ class PoolingBlock(nn.Module):
         self.shortcut_proj_attn = Linear(dim, within) if within != dim else None
         self.shortcut_proj_mlp = Linear(within, dim_out) if within != dim_out else None
         self.drop_path = DropPath(drop_path)
+        self.after_attn: nn.Module = nn.Identity()
+        self.after_mlp: nn.Module = nn.Identity()
 
     def forward(
         self, tokens: Float[Tensor, "clips rows columns dim"], lattice: Lattice
@@ -325,7 +356,7 @@ class PoolingBlock(nn.Module):
         past = tokens if self.shortcut_proj_attn is None else self.shortcut_proj_attn(normed)
         if self.stride > 1:
             past = highest(past, lattice, self.stride)
-        tokens = past + self.drop_path(self.attn(normed, lattice))
+        tokens = past + self.drop_path(self.after_attn(self.attn(normed, lattice)))
         normed = self.norm2(tokens)
         past = tokens if self.shortcut_proj_mlp is None else self.shortcut_proj_mlp(normed)
-        return past + self.drop_path(self.mlp(normed))
+        return past + self.drop_path(self.after_mlp(self.mlp(normed)))

@@ -191,8 +191,8 @@ def test_bad_input_is_one_line_and_exit_2(shards, pretrained, sounds, tmp_path):
         "did you mean 'speechcommands'": ["finetune", "--task", "speechcomands", "--root", shards],
         "where is the corpus fsdd? give --root": ["finetune", "--task", "fsdd"],
         "did you mean embed": ["embedd"],
-        "no 'lora' in adapters": [
-            "finetune", "--task", "fsdd", "--protocol", "lora", "--root", shards,
+        "did you mean 'lora'": [
+            "finetune", "--task", "fsdd", "--protocol", "lorra", "--root", shards,
         ],
     }  # fmt: skip
 
