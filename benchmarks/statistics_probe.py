@@ -19,13 +19,12 @@ import torch
 
 from sslaudio import config as configs
 from sslaudio import models
-from sslaudio import recipe as recipes
-from sslaudio.downstream import embed, probe, results
+from sslaudio.downstream import embed, probe, results, table
 from sslaudio.downstream.statistics import logmel_statistics
 from sslaudio.features.front_end import Config, FrontEnd
 from sslaudio.recipe import Finetune
 from sslaudio.tasks import sources
-from sslaudio.tasks.base import Example, Fold
+from sslaudio.tasks.base import Example, Fold, Task
 
 
 def statistics(examples: Sequence[Example]) -> np.ndarray:
@@ -40,7 +39,7 @@ def statistics(examples: Sequence[Example]) -> np.ndarray:
 
 
 def run_fold(
-    recipe: Finetune, classes: int, fold: Fold, checkpoint: Path | None
+    recipe: Finetune, task: Task, fold: Fold, checkpoint: Path | None
 ) -> tuple[probe.ProbeResult, int]:
     """Probe one fold; also the length of its vectors."""
     encoder = models.load_encoder(checkpoint) if checkpoint else None
@@ -49,9 +48,9 @@ def run_fold(
         vectors = statistics(examples)
         if encoder is not None:
             vectors = np.concatenate([vectors, embed.embed_examples(encoder, examples)], axis=1)
-        parts.append(probe.part_of(vectors, examples))
+        parts.append(probe.part_of(task, vectors, examples))
     train, validation, test = parts
-    return probe.fit(train, validation, test, classes, recipe.probe), vectors.shape[1]
+    return probe.fit(train, validation, test, len(task.classes), recipe.probe), vectors.shape[1]
 
 
 def main() -> int:
@@ -75,7 +74,7 @@ def main() -> int:
     records = []
     for fold in task.folds:
         began = time.perf_counter()
-        found, width = run_fold(recipe, len(task.classes), fold, arguments.checkpoint)
+        found, width = run_fold(recipe, task, fold, arguments.checkpoint)
         records.append(
             results.record(
                 task,
@@ -90,7 +89,7 @@ def main() -> int:
             )
         )
     results.write(arguments.out / "results.json", records)
-    print(results.table(records))
+    print(table.markdown(table.rows(records)))
     if arguments.json:
         chance = 1 / len(task.classes)
         rows = [

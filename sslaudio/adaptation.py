@@ -62,7 +62,7 @@ class Outcome:
 
 
 def recipe_over(
-    checkpoint: Path | None, given: Mapping[str, Any], words: Sequence[str]
+    checkpoint: Path | None, given: dict[str, Any], words: Sequence[str]
 ) -> tuple[recipes.Finetune, Start]:
     """The effective recipe on top of a checkpoint, and where its weights come from.
 
@@ -168,18 +168,18 @@ class _Found:
 def _closed_form(
     recipe: recipes.Finetune, encoder: Encoder, task: Task, fold: Fold, embeddings: Embed
 ) -> _Found:
-    parts = [
+    train, validation, test = (
         probe.part_of(task, embeddings(encoder, examples), examples)
         for examples in fold.parts().values()
-    ]
+    )
     columns = len(task.classes) or 1
     if recipe.adapter.name == "knn":
-        near = knn.fit(*parts, columns, _unless_legacy(recipe.knn, task))
+        near = knn.fit(train, validation, test, columns, _unless_legacy(recipe.knn, task))
         return _Found(
             near.validation, near.test, near.validation_scores, near.test_scores,
             near.head, 0, f"{near.neighbours} neighbours",
         )  # fmt: skip
-    line = probe.fit(*parts, columns, _unless_legacy(recipe.probe, task))
+    line = probe.fit(train, validation, test, columns, _unless_legacy(recipe.probe, task))
     layer = line.linear()
     head = classify.Head(layer.in_features, layer.out_features)
     head.load_state_dict(layer.state_dict())

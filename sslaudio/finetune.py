@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that are no leaves of the recipe."""
     parser.epilog = (
         "--task NAME is required, here or in the recipe. Every leaf of the recipe is a flag: "
-        "--task.version v2-10, --training.epochs 20, --probe.refit false. `sslaudio show task NAME` "
-        "(finetuning, probe, knn, adapter NAME, backbone NAME) tells what there is."
+        "--task.version v2-10, --training.epochs 20, --probe.refit false. `sslaudio show task "
+        "NAME` (training, probe, knn, adapter NAME, backbone NAME) tells what there is."
     )
     parser.add_argument("--config", help="recipe: a YAML file, or a name from configs/finetune")
     parser.add_argument(

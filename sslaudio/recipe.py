@@ -12,7 +12,8 @@ from typing import Any
 
 from sslaudio import config as configs
 from sslaudio.data import stream
-from sslaudio.downstream import knn, live, supervised
+from sslaudio.downstream import knn as neighbours
+from sslaudio.downstream import live, supervised
 from sslaudio.downstream import probe as probes
 from sslaudio.features import front_end
 from sslaudio.plugins import Plugin, plugin_field
@@ -55,7 +56,7 @@ class Finetune:
     """How it is adapted: what of the encoder learns, and which head it gets."""
     probe: probes.Config = field(default_factory=probes.Config)
     """How the line of protocol linear is fitted."""
-    knn: knn.Config = field(default_factory=knn.Config)
+    knn: neighbours.Config = field(default_factory=neighbours.Config)
     """How the neighbours of protocol knn vote."""
     training: supervised.Config = field(default_factory=supervised.Config)
     """How head and encoder learn where they do by gradients."""

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from sslaudio import config as configs
-from sslaudio import plugins
-from sslaudio import models
+from sslaudio import models, plugins
 from sslaudio import recipe as recipes
 from sslaudio.backbones import ast
 from sslaudio.backbones.patches import Cutter
@@ -107,9 +106,7 @@ def _import(arguments: argparse.Namespace, flags: list[str]) -> int:
     pretrained = found.pretrained
     config = models.model_config(_model(pretrained, asked), pretrained.clip_frames, {})
     encoder = models.build_encoder(config)
-    models.fill_backbone(
-        encoder.backbone, _named("backbone", pretrained.weights), arguments.source
-    )
+    models.fill_backbone(encoder.backbone, _named("backbone", pretrained.weights), arguments.source)
     weights = _named("backbone", encoder.backbone.state_dict()) | pretrained.objective_weights
     notes = list(pretrained.notes)
     there = configs.build(front_end.Config, pretrained.features, "features").bins

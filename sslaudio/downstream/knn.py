@@ -98,7 +98,8 @@ class NeighbourHead(nn.Module):
         mean, deviation = rows.mean(axis=0), rows.std(axis=0)
         varies = deviation > CONSTANT * np.abs(mean)
         scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
-        head = cls(*rows.shape, classes, min(neighbours, len(rows)), temperature)
+        few = min(neighbours, len(rows))
+        head = cls(len(rows), rows.shape[1], _columns(train.targets, classes), few, temperature)
         head.one_class = kind_of(train.targets) == "single"
         head.mean, head.scale = torch.from_numpy(mean), torch.from_numpy(scale)
         head.truth = torch.from_numpy(_laid(train.targets, classes))
@@ -148,6 +149,10 @@ def told(head: NeighbourHead, embeddings: Float[np.ndarray, "clips dim"]) -> Sco
     """What a head says of embeddings."""
     with torch.inference_mode():
         return head(torch.from_numpy(embeddings)).numpy()
+
+
+def _columns(targets: Targets, classes: int) -> int:
+    return 1 if kind_of(targets) == "number" else classes
 
 
 def _laid(targets: Targets, classes: int) -> Float[np.ndarray, "clips classes"]:

@@ -29,7 +29,7 @@ def kind_of(targets: Targets) -> Kind:
 def measured(targets: Targets, scores: Scores) -> dict[str, float]:
     """Every figure for targets of this kind; the first is the task's metric.
 
-    ``accuracy``; or ``mAP`` (macro, over the classes that some clip has), ``AUC`` (macro, over those
+    ``accuracy``; or ``mAP`` (macro, over classes that some clip has), ``AUC`` (macro, over those
     that some have and some do not) and its ``d_prime``; or ``R2`` and the mean absolute error
     ``MAE``. A figure that these clips leave undefined is absent, but never the first.
 
@@ -79,7 +79,7 @@ def average_precisions(
     """Average precision of each class; NaN for one that no clip has."""
     from sklearn.metrics import average_precision_score
 
-    return _by_class(targets, scores, average_precision_score, lambda true: true.any())
+    return _by_class(targets, scores, average_precision_score, lambda true: bool(true.any()))
 
 
 def areas_under_curve(
@@ -88,7 +88,7 @@ def areas_under_curve(
     """Area under the ROC curve of each class; NaN for one that all clips have, or none."""
     from sklearn.metrics import roc_auc_score
 
-    return _by_class(targets, scores, roc_auc_score, lambda true: true.any() and not true.all())
+    return _by_class(targets, scores, roc_auc_score, _varies)
 
 
 def d_prime(area: float) -> float:
@@ -127,6 +127,10 @@ def _by_class(
     _check(targets, scores)
     columns = zip(targets.T, scores.T, strict=True)
     return np.array([figure(t, s) if is_defined(t) else np.nan for t, s in columns])
+
+
+def _varies(true: np.ndarray) -> bool:
+    return bool(true.any() and not true.all())
 
 
 def _check(targets: np.ndarray, predictions: np.ndarray) -> None:

@@ -40,7 +40,7 @@ class Mix:
         return kept * targets + (1 - kept) * targets[self.partner.to(targets.device)]
 
     def waveforms(self, waveforms: list[Float[Tensor, " samples"]]) -> list[Tensor]:
-        """Mixed sound, each of its own length: a longer partner is cut, a shorter one ends early."""
+        """Mixed sound, each of its own length: a longer partner is cut, a shorter one ends."""
         out = []
         for own, partner, kept in zip(waveforms, self.partner, self.kept, strict=True):
             if kept == 1:

@@ -6,7 +6,7 @@ Out: a JSON list; :mod:`sslaudio.downstream.table` makes tables of it.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +122,18 @@ def told(record: Record) -> str:
 
 
 def _record(path: Path, place: int, row: Any) -> Record:
-    names = {field.name for field in fields(Record)}
+    known = {field.name: field for field in fields(Record)}
+    needed = {name for name, one in known.items() if _is_needed(one)}
     given = set(row) if isinstance(row, dict) else set()
-    if given != names:
-        wrong = [f"lacks {name}" for name in sorted(names - given)]
-        wrong += [f"has an unknown {name}" for name in sorted(given - names)]
+    wrong = [f"lacks {name}" for name in sorted(needed - given)]
+    wrong += [f"has an unknown {name}" for name in sorted(given - set(known))]
+    if wrong:
         raise ValueError(
             f"{path}: record {place} {', '.join(wrong)}; give a results.json that finetune or "
             f"evaluate of this version wrote"
         )
-    return Record(**{**row, "notes": tuple(row["notes"])})
+    return Record(**{**row, "notes": tuple(row.get("notes", ()))})
+
+
+def _is_needed(one: Field) -> bool:
+    return one.default is MISSING and one.default_factory is MISSING

@@ -74,8 +74,8 @@ class Config:
     crop_seconds: float | None = None
     """Length of the random piece that is taken of a longer training clip; unset: the task's."""
     test_crops: int = 1
-    """Pieces of that length, evenly spaced, whose scores are averaged at validation and test; 1: the
-    whole clip at once."""
+    """Pieces of that length, evenly spaced, whose scores are averaged at validation and test; 1:
+    the whole clip at once."""
     patch_drop: float = 0.0
     """Share of the patches that leave in training (backbones/drop.py)."""
     balanced: bool = False
@@ -291,7 +291,7 @@ class Learner:
         )
         rows = scores * self.scale.spread + self.scale.middle
         keys = [example.key for example in examples]
-        return gather.gathered(keys, [example.key for example in own], rows)
+        return gather.gathered(keys, [example.key for example in own], list(rows))
 
     def _validated(self) -> float:
         targets = self.task.targets(self.fold.validation)
@@ -413,8 +413,8 @@ class Mean:
         """Take a state in."""
         self.count += 1
         for name, value in state.items():
-            value = value.detach().double()
-            self.total[name] = self.total[name] + value if self.count > 1 else value.clone()
+            own = value.detach().double()
+            self.total[name] = self.total[name] + own if name in self.total else own.clone()
 
     def state(self) -> dict[str, Tensor]:
         """The mean of those taken in."""

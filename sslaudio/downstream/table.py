@@ -48,6 +48,8 @@ class Row:
     """Mean over folds and seeds, 0 to 1."""
     interval: float | None = None
     """Half of the 95 % interval; None for a single figure."""
+    deviation: float | None = None
+    """Sample deviation over the same."""
     over: str = ""
     """What the interval is over: ``4 folds``, ``3 seeds``."""
     validation: float | None = None
@@ -94,7 +96,7 @@ def key_of(record: Record) -> Key:
 
 def _row(group: Sequence[Record]) -> Row:
     one = group[0]
-    half, over = spread(group)
+    values, over = spread(group)
     return Row(
         task=one.task,
         split=one.split_rule,
@@ -102,7 +104,8 @@ def _row(group: Sequence[Record]) -> Row:
         checkpoint=one.checkpoint or "random",
         metric=one.metric,
         test=statistics.fmean(record.test for record in group),
-        interval=half,
+        interval=half_interval(values) if over else None,
+        deviation=statistics.stdev(values) if over else None,
         over=over,
         validation=statistics.fmean(record.validation for record in group),
         labels=one.labels,
@@ -119,17 +122,14 @@ def _row(group: Sequence[Record]) -> Row:
     )
 
 
-def spread(group: Sequence[Record]) -> tuple[float | None, str]:
-    """Half of the interval of a row's mean, and what it is over."""
+def spread(group: Sequence[Record]) -> tuple[list[float], str]:
+    """Scores of a row's seeds, or else of its folds; and what they are, if more than one."""
     by_seed: dict[int, list[float]] = {}
     for record in group:
         by_seed.setdefault(record.seed, []).append(record.test)
     if len(by_seed) > 1:
-        means = [statistics.fmean(scores) for scores in by_seed.values()]
-        return half_interval(means), f"{len(means)} seeds"
-    if len(group) > 1:
-        return half_interval([record.test for record in group]), f"{len(group)} folds"
-    return None, ""
+        return [statistics.fmean(scores) for scores in by_seed.values()], f"{len(by_seed)} seeds"
+    return [record.test for record in group], f"{len(group)} folds" if len(group) > 1 else ""
 
 
 def half_interval(values: Sequence[float]) -> float:
@@ -152,19 +152,18 @@ def resampled(parts: Sequence[Predictions], by: str, draws: int = DRAWS) -> tupl
     Source: Efron & Tibshirani 1993, the percentile interval.
     """
     random = np.random.default_rng(0)
-    scores = [[score for score in _draws(part, by, draws, random)] for part in parts]
+    scores = [list(_draws(part, by, draws, random)) for part in parts]
     means = np.nanmean(np.array(scores, float), axis=0)
     low, high = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
-def _draws(
-    part: Predictions, by: str, draws: int, random: np.random.Generator
-) -> Iterable[float]:
+def _draws(part: Predictions, by: str, draws: int, random: np.random.Generator) -> Iterable[float]:
     names, unit = np.unique(np.array(part.groups(by)), return_inverse=True)
     members = [np.flatnonzero(unit == place) for place in range(len(names))]
     for _ in range(draws):
-        chosen = np.concatenate([members[one] for one in random.integers(0, len(names), len(names))])
+        units = random.integers(0, len(names), len(names))
+        chosen = np.concatenate([members[one] for one in units])
         try:
             figures = measured(part.targets[chosen], part.scores[chosen])
         except ValueError:  # by chance no clip of any class
@@ -173,7 +172,9 @@ def _draws(
             yield next(iter(figures.values()))
 
 
-def with_published(ours: Sequence[Row], published: Mapping[tuple[str, str], Sequence[Published]]) -> list[Row]:
+def with_published(
+    ours: Sequence[Row], published: Mapping[tuple[str, str], Sequence[Published]]
+) -> list[Row]:
     """Others' scores behind each task's rows, where protocol and variant are the same.
 
     Args:
@@ -223,7 +224,9 @@ def _limited(table: Sequence[Row]) -> bool:
 
 
 def _cells(row: Row) -> dict[str, str]:
-    half = "" if row.interval is None else f"± {100 * row.interval:.1f} over {row.over}"
+    half = ""
+    if row.interval is not None and row.deviation is not None:
+        half = f"± {100 * row.interval:.1f} over {row.over} (deviation {100 * row.deviation:.1f})"
     clips = "" if row.clips is None else " / ".join(str(count) for count in row.clips.values())
     low_high = row.bootstrap and f"{100 * row.bootstrap[0]:.1f} to {100 * row.bootstrap[1]:.1f}"
     others = [f"{name} {value:.3f}" for name, value in list((row.figures or {}).items())[1:]]
@@ -270,7 +273,9 @@ def write(folder: Path, table: Sequence[Row]) -> None:
     plain = [asdict(row) for row in table]
     writer.writerow(plain[0])
     for row in plain:
-        writer.writerow(json.dumps(v) if isinstance(v, dict | tuple | list) else v for v in row.values())
+        writer.writerow(
+            json.dumps(v) if isinstance(v, dict | tuple | list) else v for v in row.values()
+        )
     write_text(folder / "table.csv", text.getvalue())
     write_text(folder / "table.json", json.dumps(plain, indent=2, allow_nan=False) + "\n")
     plot(folder / "table.png", table)
@@ -284,7 +289,9 @@ def plot(path: Path, table: Sequence[Row]) -> None:
     heights = [sum((row.task, row.split) == task for row in table) for task in tasks]
     figure = Figure(figsize=(9, 0.7 * len(tasks) + 0.28 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(tasks), 1, squeeze=False, height_ratios=heights)[:, 0]
-    colours = {name: f"C{place}" for place, name in enumerate(dict.fromkeys(r.protocol for r in table))}
+    colours = {
+        name: f"C{place}" for place, name in enumerate(dict.fromkeys(r.protocol for r in table))
+    }
     for panel, (task, split) in zip(panels, tasks, strict=True):
         own = [row for row in table if (row.task, row.split) == (task, split)]
         for place, row in enumerate(own):

@@ -10,7 +10,6 @@ from sklearn.preprocessing import StandardScaler
 from sslaudio.downstream.knn import Config, NeighbourHead, fit, told
 from sslaudio.downstream.probe import Part
 
-
 TEMPERATURE = Config.temperature
 
 

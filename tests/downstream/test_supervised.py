@@ -11,10 +11,10 @@ from sslaudio.adapters import full
 from sslaudio.backbones import ast
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.downstream.metrics import accuracy
-from sslaudio.downstream.supervised import Config, Fitted, fit, predict
+from sslaudio.downstream.supervised import Config, Fitted, fit
 from sslaudio.features.front_end import Config as Features
 from sslaudio.features.front_end import FrontEnd
-from sslaudio.tasks.base import Example, Fold
+from sslaudio.tasks.base import Example, Fold, Task
 
 HERTZ = (440.0, 1_760.0)
 
@@ -41,10 +41,11 @@ def fitted(fold: Fold, told: list[float]) -> Fitted:
     torch.manual_seed(0)
     backbone = ast.build(ast.Config(patch=(64, 8)), 64, 48)
     encoder = Encoder(FrontEnd(Features(mel_bins=64), -8.0, 5.0), backbone, ("mean",), None, 48)
+    task = Task("tones", ("high", "low"), 0.5, "by hand", (fold,))
     return fit(
         encoder,
+        task,
         fold,
-        2,
         full.build(full.Config()),
         [],
         Config(epochs=5, batch=6),
@@ -61,7 +62,11 @@ def test_it_learns_and_keeps_the_last_of_the_best_epochs(fold: Fold):
     assert result.validation == max(validations)
     assert result.epoch == max(e for e in range(1, 6) if validations[e - 1] == max(validations))
     targets = np.array([example.target for example in fold.test])
-    assert accuracy(targets, predict(result.classifier, fold.test, Config())) == result.test
+    assert accuracy(targets, result.test_scores.argmax(axis=1)) == result.test
+    # The plain head says in float32, from sound, what the learning one did.
+    sound = torch.stack([torch.from_numpy(one.waveform(16_000)) for one in fold.test])
+    said = result.classifier(sound).detach().numpy()
+    assert said == pytest.approx(result.test_scores, abs=0.05)
 
 
 def test_the_same_seed_gives_the_same_weights(fold: Fold):
