@@ -51,6 +51,7 @@ class LoRA:
     def adapt(self, encoder: Encoder) -> None:
         """Wrap the maps of the blocks in use; only what wraps them learns."""
         from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
 
         depths = "|".join(str(depth) for depth in range(encoder.depth))
         maps = "|".join(MAPS[target].replace(".", r"\.") for target in self.config.targets)
@@ -62,6 +63,9 @@ class LoRA:
         )
         encoder.requires_grad_(False)
         inject_adapter_in_model(settings, encoder.backbone)
+        for part in encoder.backbone.modules():
+            if isinstance(part, LoraLayer):  # autocast casts already; peft would there and back
+                part.cast_input_dtype_enabled = False
 
     def merge(self, encoder: Encoder) -> None:
         """Add each product to its weight and unwrap the map.
