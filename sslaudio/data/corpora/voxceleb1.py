@@ -55,7 +55,10 @@ def build(config: Config, root: Path) -> list[Clip]:
         )
     listed = _read_list(root / LIST)
     files = _files(root, listed)
-    clips = [_clip(root, line, files.get(entry)) for entry, line in listed.items()]
+    clips = [
+        _clip(root, files.get(entry, f"wav/{line['source']}"), line)
+        for entry, line in listed.items()
+    ]
     return sorted(clips, key=lambda clip: clip.source)
 
 
@@ -90,28 +93,28 @@ def _read_list(table: Path) -> dict[str, re.Match[str]]:
     return listed
 
 
-def _files(root: Path, listed: dict[str, re.Match[str]]) -> dict[str, Path]:
-    """Files by ``SPEAKER/VIDEO/NNNNN``; the first where there are several, warning of the rest."""
-    files: dict[str, Path] = {}
+def _files(root: Path, listed: dict[str, re.Match[str]]) -> dict[str, str]:
+    """Sources by ``SPEAKER/VIDEO/NNNNN``; the first of several, with a warning of the rest."""
+    files: dict[str, str] = {}
     left_out = []
     for path in sound_files(root):
+        source = path.relative_to(root).as_posix()
         entry = _without_suffix("/".join(path.parts[-3:]))
-        if entry not in listed or files.setdefault(entry, path) is not path:
-            left_out.append(path)
+        if entry not in listed or files.setdefault(entry, source) != source:
+            left_out.append(source)
     if left_out:
         warnings.warn(
             f"{len(left_out)} files below {root} are left out, since {LIST} does not name them or "
-            f"another file serves for the line; the first is {left_out[0].relative_to(root)}",
+            f"another file serves for the line; the first is {left_out[0]}",
             stacklevel=3,
         )
     return files
 
 
-def _clip(root: Path, line: re.Match[str], path: Path | None) -> Clip:
-    path = path or root / "wav" / line["source"]
+def _clip(root: Path, source: str, line: re.Match[str]) -> Clip:
     return Clip(
-        path,
-        path.relative_to(root).as_posix(),
+        root / source,
+        source,
         label=line["speaker"],
         split=SPLITS[line["code"]],
         recording=line["video"],
