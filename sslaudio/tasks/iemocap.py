@@ -51,7 +51,7 @@ PUBLISHED = {
             "Gong et al. 2022 (SSAST, arXiv:2110.09784), poster, ER": {
                 "AST, random (patch)": 51.9,
                 "AST, random (frame)": 51.2,
-                "AST, ImageNet": 56.0,
+                "AST, ImageNet + KD": 56.0,
                 "AST, AudioSet": 51.9,
                 "SSAST patch-250": 57.1,
                 "SSAST patch-400": 59.6,

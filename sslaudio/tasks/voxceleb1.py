@@ -61,7 +61,7 @@ PUBLISHED = {
                 "Gong et al. 2022 (SSAST, arXiv:2110.09784), poster, SID": {
                     "AST, random (patch)": 30.1,
                     "AST, random (frame)": 54.9,
-                    "AST, ImageNet": 41.1,
+                    "AST, ImageNet + KD": 41.1,
                     "AST, AudioSet": 35.2,
                     "SSAST patch-250": 66.6,
                     "SSAST patch-400": 64.3,
