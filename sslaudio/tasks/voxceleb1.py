@@ -1,8 +1,7 @@
 """VoxCeleb1 speaker identification: which of 1,251 people speaks.
 
 In:  the corpus in its published layout: ``iden_split.txt`` and the speakers' folders.
-Out: one fold by the published list, whose parts share speakers and no video of a speaker. Or
-     that of LAPE.
+Out: one fold by the published list, whose parts share their speakers. Or that of LAPE.
 
 Source: Nagrani et al. 2017 (arXiv:1706.08612); SUPERB's SID task is the same.
 """
