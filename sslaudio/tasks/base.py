@@ -9,7 +9,7 @@ Classes are sorted, so that a target means the same in every run and process.
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -105,6 +105,17 @@ class Published:
     """In the task's metric, 0 to 1."""
     source: str
     """Paper and table."""
+
+    @classmethod
+    def tables(
+        cls, protocol: str, percentages: Mapping[str, Mapping[str, float]]
+    ) -> "tuple[Published, ...]":
+        """A column of published tables: source to system to the percentage it gives."""
+        return tuple(
+            cls(system, protocol, round(percent / 100, 6), source)
+            for source, column in percentages.items()
+            for system, percent in column.items()
+        )
 
 
 @dataclass(frozen=True)

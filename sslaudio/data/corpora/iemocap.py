@@ -1,0 +1,144 @@
+"""IEMOCAP (Busso et al. 2008, doi:10.1007/s10579-008-9076-6): acted dialogues, by emotion.
+
+In:  ``SessionN/dialog/EmoEvaluation/*.txt``, whose lines that begin with ``[`` name an utterance
+     and its emotion, and ``SessionN/sentences/wav/DIALOGUE/UTTERANCE.wav``.
+Out: one clip a line with its emotion (none where the raters did not agree), session as fold,
+     dialogue as recording and speaker.
+
+A listed file that is missing becomes a clip whose path does not exist.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslaudio.data.corpora.base import Clip, is_sound_file
+
+EMOTIONS = {
+    "ang": "angry",
+    "dis": "disgusted",
+    "exc": "excited",
+    "fea": "fearful",
+    "fru": "frustrated",
+    "hap": "happy",
+    "neu": "neutral",
+    "oth": "other",
+    "sad": "sad",
+    "sur": "surprised",
+    "xxx": None,
+}
+"""The tables' codes and what they stand for; ``xxx`` is no agreement."""
+LICENCE = "IEMOCAP release form (research only)"
+
+LAYOUT = "SessionN/dialog/EmoEvaluation"
+"""What a folder is known by."""
+
+_SESSION = re.compile(r"session([1-5])", re.IGNORECASE)
+_TURN = re.compile(
+    r"\[[^\]]*\]\s+(?P<utterance>(?P<dialogue>\w+)_(?P<gender>[FM])\w*)\s+(?P<code>\w+)"
+)
+_CURE = "restore the published file"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to choose: the corpus tells all."""
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One rated utterance of a table."""
+
+    dialogue: str
+    gender: str
+    code: str
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder is this corpus as published."""
+    return any((folder / "dialog" / "EmoEvaluation").is_dir() for folder, _ in _sessions(root))
+
+
+def build(config: Config, root: Path) -> list[Clip]:
+    """Every rated utterance, sorted by path."""
+    if not recognises(root):
+        raise ValueError(
+            f"{root} is not IEMOCAP: looked for {LAYOUT}; set --root to the folder that holds "
+            f"Session1 to Session5"
+        )
+    clips = [clip for folder, number in _sessions(root) for clip in _session(folder, number, root)]
+    if not clips:
+        raise ValueError(
+            f"{root}: no table of {LAYOUT} names an utterance; restore the published files"
+        )
+    return sorted(clips, key=lambda clip: clip.source)
+
+
+def _sessions(root: Path) -> Iterator[tuple[Path, int]]:
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        if told := _SESSION.fullmatch(folder.name):
+            yield folder, int(told[1])
+
+
+def _session(folder: Path, number: int, root: Path) -> list[Clip]:
+    turns = _read_turns(folder)
+    sounds = sorted(folder.glob("sentences/wav/*/*"))
+    files = {path.stem: path for path in sounds if is_sound_file(path)}
+    unrated = sorted(set(files) - set(turns))
+    if unrated:
+        warnings.warn(
+            f"{len(unrated)} files of {folder / 'sentences'} are left out, since no table rates "
+            f"them; the first is {files[unrated[0]].name}",
+            stacklevel=3,
+        )
+    clips = []
+    for utterance, turn in turns.items():
+        absent = folder / "sentences" / "wav" / turn.dialogue / f"{utterance}.wav"
+        clips.append(_clip(files.get(utterance, absent), turn, number, root))
+    return clips
+
+
+def _read_turns(folder: Path) -> dict[str, _Turn]:
+    """Turns of a session by utterance, without hidden files and the raters' own folders."""
+    turns: dict[str, _Turn] = {}
+    for table in sorted((folder / "dialog" / "EmoEvaluation").glob("*.txt")):
+        if table.name.startswith("."):
+            continue
+        text = table.read_text(encoding="utf-8-sig", errors="replace")
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line.startswith("["):
+                continue
+            utterance, turn = _parse(line, f"{table}, line {number}")
+            if turns.setdefault(utterance, turn) != turn:
+                raise ValueError(
+                    f"{table}, line {number}: {utterance} is {turn.code}, and "
+                    f"{turns[utterance].code} further up; {_CURE}"
+                )
+    return turns
+
+
+def _parse(line: str, where: str) -> tuple[str, _Turn]:
+    told = _TURN.match(line)
+    if told is None:
+        raise ValueError(
+            f"{where}: {line.strip()[:80]!r} does not name times, utterance and emotion, as in "
+            f"'[6.2901 - 8.2357] Ses01F_impro01_F000 neu'; {_CURE}"
+        )
+    code = told["code"].lower()
+    if code not in EMOTIONS:
+        raise ValueError(f"{where}: emotion {code!r} is none of {', '.join(EMOTIONS)}; {_CURE}")
+    return told["utterance"], _Turn(told["dialogue"], told["gender"], code)
+
+
+def _clip(path: Path, turn: _Turn, session: int, root: Path) -> Clip:
+    return Clip(
+        path,
+        path.relative_to(root).as_posix(),
+        label=EMOTIONS[turn.code],
+        fold=session,
+        recording=turn.dialogue,
+        speaker=f"Ses{session:02d}{turn.gender}",
+        licence=LICENCE,
+    )

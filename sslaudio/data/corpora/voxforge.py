@@ -1,0 +1,139 @@
+"""VoxForge (voxforge.org): read speech of volunteers in six languages.
+
+In:  a folder a language (``de``, ``German``, … in any case; ``SpeechCorpus`` is English) with
+     submissions ``USER-YYYYMMDD-xyz/wav/NAME.wav`` (or ``flac/``), at once or below
+     ``Trunk/Audio/Main/16kHz_16bit/`` as the repository has them.
+Out: one clip a file with its language, speaker and split, and the submission as recording.
+
+No split is published. Ours is by user name, the same in all languages, so that nobody is heard
+in two parts and a user who comes or goes moves nobody else. ``anonymous`` is many people: their
+clips have no speaker and only train.
+"""
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslaudio.data.corpora.base import Clip, is_sound_file
+
+LANGUAGES = {
+    "English": ("en", "eng", "english", "speechcorpus"),
+    "French": ("fr", "fra", "fre", "french", "français"),
+    "German": ("de", "deu", "ger", "german", "deutsch"),
+    "Italian": ("it", "ita", "italian", "italiano"),
+    "Russian": ("ru", "rus", "russian"),
+    "Spanish": ("es", "spa", "spanish", "español"),
+}
+"""Language to the folder names that are taken for it, in any case of letters."""
+ANONYMOUS = "anonymous"
+"""The user name of all who give none."""
+LICENCE = "GPL-3.0"
+
+LAYOUT = "LANGUAGE/USER-YYYYMMDD-xyz/wav/NAME.wav (or flac) in folders such as en or German"
+"""What a folder is known by."""
+
+_HOLDERS = (".", "Trunk/Audio/Main/16kHz_16bit")
+_SUBMISSION = re.compile(r"(?P<user>.+?)-(?P<date>[0-9]{8}).*")
+_SOUNDS = ("flac", "wav")
+"""Folders of a submission; where a name is in both, the last one's file serves."""
+_LANGUAGE_OF = {name: language for language, names in LANGUAGES.items() for name in names}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to choose: the corpus tells all."""
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder is this corpus as published."""
+    return any(next(_submissions(folder), None) for folder, _ in _language_folders(root))
+
+
+def build(config: Config, root: Path) -> list[Clip]:
+    """Every file of every submission, sorted by path."""
+    clips = [
+        _clip(path, root, language, submission)
+        for folder, language in _language_folders(root)
+        for submission in _submissions(folder)
+        for path in _sounds(Path(submission))
+    ]
+    if not clips:
+        raise ValueError(
+            f"{root} is not VoxForge: looked for {LAYOUT}; set --root to the folder that holds "
+            f"the languages"
+        )
+    _warn_of_other_languages(root)
+    return sorted(clips, key=lambda clip: clip.source)
+
+
+def split_by_hash(user: str) -> str:
+    """The part of a user's clips: of ten users eight train, one validates, one tests.
+
+    By a hash of the name alone: neither the other users nor the languages matter.
+    """
+    if user.casefold() == ANONYMOUS:
+        return "train"
+    digest = hashlib.sha256(f"voxforge {user.casefold()}".encode()).digest()
+    tenth = int.from_bytes(digest[:8]) * 10 >> 64
+    return {8: "validation", 9: "test"}.get(tenth, "train")
+
+
+def _language_folders(root: Path) -> Iterator[tuple[Path, str]]:
+    """The folders that hold submissions, and their language."""
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        language = _LANGUAGE_OF.get(folder.name.casefold())
+        if language and folder.is_dir():
+            yield from ((folder / name, language) for name in _HOLDERS)
+
+
+def _submissions(folder: Path) -> Iterator[str]:
+    """Paths of the submissions in a folder, as they come: the first is there at a glance."""
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _SUBMISSION.fullmatch(entry.name) and entry.is_dir():
+                    yield entry.path
+
+
+def _sounds(submission: Path) -> list[Path]:
+    found = {
+        path.stem: path
+        for folder in _SOUNDS
+        for path in sorted((submission / folder).glob("*"))
+        if is_sound_file(path)
+    }
+    return list(found.values())
+
+
+def _clip(path: Path, root: Path, language: str, submission: str) -> Clip:
+    name = Path(submission).name
+    told = _SUBMISSION.fullmatch(name)
+    assert told is not None, "as _submissions chose it"
+    return Clip(
+        path,
+        path.relative_to(root).as_posix(),
+        label=language,
+        split=split_by_hash(told["user"]),
+        recording=name,
+        speaker=None if told["user"].casefold() == ANONYMOUS else f"{language} {told['user']}",
+        licence=LICENCE,
+    )
+
+
+def _warn_of_other_languages(root: Path) -> None:
+    others = [
+        folder.name
+        for folder in sorted(root.iterdir())
+        if folder.name.casefold() not in _LANGUAGE_OF
+        and any(next(_submissions(folder / name), None) for name in _HOLDERS)
+    ]
+    if others:
+        warnings.warn(
+            f"{root}: {', '.join(others)} is left out, since the folder bears the name of none of "
+            f"{', '.join(LANGUAGES)}; rename it (to en, say) if it holds one of them",
+            stacklevel=3,
+        )
