@@ -33,7 +33,7 @@ Rows = Float[np.ndarray, "clips dim"]
 Embed = Callable[[Encoder, Sequence[Example]], Rows]
 """Gives the embeddings of clips, however it comes by them."""
 FEW = 0.5
-"""A run that trained at most this share of the backbone's weights holds these alone."""
+"""A run that trained some of the backbone's weights, and at most this share, holds these alone."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def adapt(
     else:
         found = _by_gradients(recipe, adapter, encoder, task, fold, progress)
     own = models.learned(encoder.backbone)
-    few = sum(weight.numel() for weight in own.values()) <= FEW * total
+    few = adapter.trains == "encoder" and sum(map(Tensor.numel, own.values())) <= FEW * total
     if not few:
         own = models.named(encoder.backbone.state_dict())
     head = {f"head.{name}": value.detach() for name, value in found.head.state_dict().items()}
