@@ -9,7 +9,7 @@ Classes are sorted, so that a target means the same in every run and process.
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -106,6 +106,17 @@ class Published:
     source: str
     """Paper and table."""
 
+    @classmethod
+    def tables(
+        cls, protocol: str, percentages: Mapping[str, Mapping[str, float]]
+    ) -> "tuple[Published, ...]":
+        """A column of published tables: source to system to the percentage it gives."""
+        return tuple(
+            cls(system, protocol, round(percent / 100, 6), source)
+            for source, column in percentages.items()
+            for system, percent in column.items()
+        )
+
 
 @dataclass(frozen=True)
 class Task:
@@ -174,6 +185,15 @@ def example_of(clip: Clip, target: Target) -> Example:
         recording=clip.recording,
         speaker=clip.speaker,
     )
+
+
+def multi_label(clips: Sequence[Clip]) -> tuple[tuple[str, ...], list[Example]]:
+    """The classes of clips that have any number of them, and the clips as examples."""
+    classes = tuple(sorted({label for clip in clips for label in clip.labels}))
+    places = {label: place for place, label in enumerate(classes)}
+    return classes, [
+        example_of(clip, tuple(sorted({places[label] for label in clip.labels}))) for clip in clips
+    ]
 
 
 def choose_folds(folds: Sequence[Fold], wanted: Sequence[str | int]) -> tuple[Fold, ...]:
@@ -264,7 +284,8 @@ def class_notes(classes: Sequence[str], folds: Sequence[Fold]) -> tuple[str, ...
 def recording_notes(task: str, folds: Sequence[Fold]) -> tuple[str, ...]:
     """Name, and warn of, folds where clips of one recording lie in several parts.
 
-    A score on them rewards remembering the recording.
+    A score on them rewards remembering the recording. Where test validates as well, that is no
+    such case.
     """
     notes = []
     for fold in folds:
@@ -272,6 +293,8 @@ def recording_notes(task: str, folds: Sequence[Fold]) -> tuple[str, ...]:
             part: {example.recording for example in examples} - {None}
             for part, examples in fold.parts().items()
         }
+        if fold.validation == fold.test:
+            recordings["validation"] = set()
         shared = set[str | None]()
         for one, other in combinations(PARTS, 2):
             shared |= recordings[one] & recordings[other]
