@@ -6,7 +6,6 @@ In:  a CSV (or TSV) file, or a folder that holds ``labels.csv``, ``metadata.csv`
 Out: the folds or splits of the table, or a seeded split by speaker, recording or clip.
 """
 
-import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +14,7 @@ from typing import Literal
 
 from sslaudio.data.corpora import tables
 from sslaudio.data.corpora.tables import Row
-from sslaudio.data.decode import DecodeError
-from sslaudio.tasks import splits
+from sslaudio.tasks import own_table, splits
 from sslaudio.tasks.base import (
     Example,
     Kind,
@@ -29,19 +27,6 @@ from sslaudio.tasks.base import (
 
 CORPUS = None
 """Any: ``--root`` is the table, or the folder that holds it."""
-TABLES = ("labels.csv", "metadata.csv")
-"""Names that a folder's table is known by where it holds several."""
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-"""Names of splits, in any case of letters."""
-MEASURED = 50
-"""Files whose length is measured for the nominal one, where the table does not tell it."""
-
-_MEASURING_HZ = 16_000
-_MEND = "mend the table"
 
 
 @dataclass(frozen=True)
@@ -81,14 +66,18 @@ class Config:
 
 def build(config: Config, root: Path) -> Task:
     """Read the table that ``root`` is or holds, and set up the parts."""
-    table = find_table(root)
+    table = own_table.find(root)
     rows = tables.read(table)
     kind = _kind(config, table, rows)
     rows = _labelled(config, kind, rows)
     rows, missing = _those_there(config, table, rows)
     classes = _classes(config, kind, rows)
     clips = [
-        splits.Placed(_example(config, kind, classes, row), _split(config, row), _fold(config, row))
+        splits.Placed(
+            _example(config, kind, classes, row),
+            own_table.split(row, config.split_column),
+            own_table.fold(row, config.fold_column),
+        )
         for row in rows
     ]
     folds, rule = splits.divide("csv", clips, config.split, config.seed, str(table))
@@ -97,7 +86,7 @@ def build(config: Config, root: Path) -> Task:
     return Task(
         name="csv",
         classes=classes,
-        seconds=_nominal_seconds([clip.example for clip in clips]),
+        seconds=own_table.nominal_seconds([clip.example for clip in clips]),
         split_rule=f"{table.name}: {rule}",
         kind=kind,
         notes=(*notes, *class_notes(classes, chosen), *recording_notes("csv", chosen)),
@@ -106,39 +95,15 @@ def build(config: Config, root: Path) -> Task:
     )
 
 
-def find_table(root: Path) -> Path:
-    """The table that ``--root`` is, or that the folder holds."""
-    if root.is_file():
-        return root
-    if not root.is_dir():
-        raise ValueError(f"there is no {root}; set --root to a CSV file or the folder that has one")
-    found = sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
-    known = [path for name in TABLES for path in found if path.name.lower() == name]
-    if not known and len(found) != 1:
-        holds = f"holds {', '.join(path.name for path in found)}" if found else "holds no CSV file"
-        raise ValueError(
-            f"{root} {holds}; set --root to the table itself, or name it {' or '.join(TABLES)}"
-        )
-    return (known or found)[0]
-
-
-def _column(table: Path, rows: Sequence[Row], config: Config, field: str) -> str:
-    """A column that is needed."""
-    column: str = getattr(config, field)
-    if column not in rows[0].cells:
-        raise ValueError(
-            f"{table} has no column {column!r}; it has {', '.join(rows[0].cells)}: set "
-            f"task.{field} to the one of these that is meant"
-        )
-    return column
-
-
 def _kind(config: Config, table: Path, rows: Sequence[Row]) -> Kind:
     """What is told, once the columns for it and for the path are there."""
-    _column(table, rows, config, "path_column")
+    own_table.check_column(rows, config.path_column, "path_column")
     there = rows[0].cells
+    if config.target == "multi":
+        own_table.check_column(rows, config.labels_column, "labels_column")
+    elif config.target != "auto" or config.labels_column not in there:
+        own_table.check_column(rows, config.label_column, "label_column")
     if config.target != "auto":
-        _column(table, rows, config, _told_by(config.target))
         return config.target
     if config.label_column in there and config.labels_column in there:
         raise ValueError(
@@ -147,15 +112,10 @@ def _kind(config: Config, table: Path, rows: Sequence[Row]) -> Kind:
         )
     if config.labels_column in there:
         return "multi"
-    label = _column(table, rows, config, "label_column")
-    told = [row.cells.get(label, "") for row in rows if row.cells.get(label)]
+    told = [text for row in rows if (text := row.text(config.label_column))]
     if all(map(_is_number, told)) and any("." in text for text in told):
         return "number"
     return "single"
-
-
-def _told_by(kind: str) -> str:
-    return "labels_column" if kind == "multi" else "label_column"
 
 
 def _is_number(text: str) -> bool:
@@ -171,7 +131,7 @@ def _labelled(config: Config, kind: Kind, rows: Sequence[Row]) -> list[Row]:
     unique = list(_once(config, rows))
     if kind == "multi":
         return unique
-    kept = [row for row in unique if row.cells.get(config.label_column, "").strip()]
+    kept = [row for row in unique if row.text(config.label_column)]
     if len(kept) < len(unique):
         warnings.warn(
             f"{rows[0].table}: {len(unique) - len(kept)} clips without a {config.label_column} are "
@@ -184,12 +144,13 @@ def _labelled(config: Config, kind: Kind, rows: Sequence[Row]) -> list[Row]:
 def _once(config: Config, rows: Sequence[Row]) -> list[Row]:
     first: dict[str, Row] = {}
     for row in rows:
-        if not row.cells.get(config.path_column, "").strip():
-            raise row.wrong(f"its {config.path_column} is empty", _MEND)
+        if not row.text(config.path_column):
+            raise row.wrong(f"its {config.path_column} is empty", own_table.MEND)
         other = first.setdefault(_key(config, row), row)
         if other.cells != row.cells:
             raise row.wrong(
-                f"{_key(config, row)} is in line {other.line} too, and tells otherwise there", _MEND
+                f"{_key(config, row)} is in line {other.line} too, and tells otherwise there",
+                own_table.MEND,
             )
     if len(first) < len(rows):
         warnings.warn(
@@ -201,12 +162,12 @@ def _once(config: Config, rows: Sequence[Row]) -> list[Row]:
 
 def _key(config: Config, row: Row) -> str:
     """The path; the second that a clip begins at as well, where several may lie in a file."""
-    start = row.cells.get(config.start_column, "").strip()
-    return row[config.path_column].strip() + (f"#{start}" if start else "")
+    start = row.text(config.start_column)
+    return row.text(config.path_column) + (f"#{start}" if start else "")
 
 
 def _path(config: Config, row: Row) -> Path:
-    return row.table.parent / row[config.path_column].strip()
+    return row.table.parent / row.text(config.path_column)
 
 
 def _those_there(config: Config, table: Path, rows: Sequence[Row]) -> tuple[list[Row], int]:
@@ -224,8 +185,8 @@ def _labels(config: Config, kind: Kind, row: Row) -> list[str]:
     if kind == "number":
         return []
     if kind == "single":
-        return [row[config.label_column].strip()]
-    parts = row.cells.get(config.labels_column, "").split(config.separator)
+        return [row.text(config.label_column)]
+    parts = row.text(config.labels_column).split(config.separator)
     return [label for part in parts if (label := part.strip())]
 
 
@@ -241,63 +202,18 @@ def _target(config: Config, kind: Kind, classes: Sequence[str], row: Row) -> Tar
 
 
 def _example(config: Config, kind: Kind, classes: Sequence[str], row: Row) -> Example:
-    start = _seconds(row, config.start_column) or 0.0
-    end = _seconds(row, config.end_column)
+    start = own_table.seconds(row, config.start_column) or 0.0
+    end = own_table.seconds(row, config.end_column)
     if end is not None and end <= start:
-        raise row.wrong(f"the clip ends at {end:g} s, not after its start at {start:g} s", _MEND)
+        raise row.wrong(
+            f"the clip ends at {end:g} s, not after its start at {start:g} s", own_table.MEND
+        )
     return Example(
         key=_key(config, row),
         target=_target(config, kind, classes, row),
         path=_path(config, row),
         start_seconds=start,
         seconds=None if end is None else end - start,
-        recording=row.cells.get(config.recording_column, "").strip() or None,
-        speaker=row.cells.get(config.speaker_column, "").strip() or None,
+        recording=row.text(config.recording_column) or None,
+        speaker=row.text(config.speaker_column) or None,
     )
-
-
-def _seconds(row: Row, column: str) -> float | None:
-    if not row.cells.get(column, "").strip():
-        return None
-    seconds = row.number(column)
-    if seconds < 0:
-        raise row.wrong(f"its {column} is {seconds:g} s, before the file begins", _MEND)
-    return seconds
-
-
-def _split(config: Config, row: Row) -> str | None:
-    told = row.cells.get(config.split_column, "").strip()
-    if told and told.lower() not in SPLITS:
-        raise row.wrong(
-            f"its {config.split_column} is {told!r}, none of {', '.join(SPLITS)}",
-            f"{_MEND}, or set task.split_column to another column (or one that is not there)",
-        )
-    return SPLITS.get(told.lower())
-
-
-def _fold(config: Config, row: Row) -> int | None:
-    if not row.cells.get(config.fold_column, "").strip():
-        return None
-    return row.whole(config.fold_column)
-
-
-def _nominal_seconds(examples: Sequence[Example]) -> float:
-    """The median length of the clips, or of an even choice of those that must be measured."""
-    told = [example.seconds for example in examples if example.seconds is not None]
-    if len(told) == len(examples):
-        return statistics.median(told)
-    step = -(-len(examples) // MEASURED)
-    lengths = [length for example in examples[::step] if (length := _length(example))]
-    if not lengths:
-        raise ValueError(
-            f"no file that was tried holds sound that can be read, the first is {examples[0].path}"
-        )
-    return statistics.median(lengths)
-
-
-def _length(example: Example) -> float | None:
-    """Seconds; None where the file cannot be read, which training says of it."""
-    try:
-        return len(example.waveform(_MEASURING_HZ)) / _MEASURING_HZ
-    except DecodeError:
-        return None

@@ -27,6 +27,10 @@ class Row:
     def __getitem__(self, column: str) -> str:
         return self.cells[column]
 
+    def text(self, column: str) -> str:
+        """Its cell without the blanks around it; empty where there is no such column."""
+        return self.cells.get(column, "").strip()
+
     def wrong(self, words: str, cure: str = _CURE) -> ValueError:
         """The error that names the file, the line, what is wrong and what to do."""
         return ValueError(f"{self.table}, line {self.line}: {words}; {cure}")
