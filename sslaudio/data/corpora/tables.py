@@ -15,7 +15,7 @@ from pathlib import Path
 _CURE = "mend the table or restore the published one"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One line of a table, by column."""
 
