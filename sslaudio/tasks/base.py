@@ -187,6 +187,15 @@ def example_of(clip: Clip, target: Target) -> Example:
     )
 
 
+def multi_label(clips: Sequence[Clip]) -> tuple[tuple[str, ...], list[Example]]:
+    """The classes of clips that have any number of them, and the clips as examples."""
+    classes = tuple(sorted({label for clip in clips for label in clip.labels}))
+    places = {label: place for place, label in enumerate(classes)}
+    return classes, [
+        example_of(clip, tuple(sorted({places[label] for label in clip.labels}))) for clip in clips
+    ]
+
+
 def choose_folds(folds: Sequence[Fold], wanted: Sequence[str | int]) -> tuple[Fold, ...]:
     """The folds named by ``task.folds``, in the order there are; all where none is named."""
     names = [fold.name for fold in folds]
@@ -275,7 +284,8 @@ def class_notes(classes: Sequence[str], folds: Sequence[Fold]) -> tuple[str, ...
 def recording_notes(task: str, folds: Sequence[Fold]) -> tuple[str, ...]:
     """Name, and warn of, folds where clips of one recording lie in several parts.
 
-    A score on them rewards remembering the recording.
+    A score on them rewards remembering the recording. Where test validates as well, that is no
+    such case.
     """
     notes = []
     for fold in folds:
@@ -283,6 +293,8 @@ def recording_notes(task: str, folds: Sequence[Fold]) -> tuple[str, ...]:
             part: {example.recording for example in examples} - {None}
             for part, examples in fold.parts().items()
         }
+        if fold.validation == fold.test:
+            recordings["validation"] = set()
         shared = set[str | None]()
         for one, other in combinations(PARTS, 2):
             shared |= recordings[one] & recordings[other]

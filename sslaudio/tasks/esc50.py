@@ -14,6 +14,7 @@ from typing import Literal
 
 from sslaudio.tasks import sources
 from sslaudio.tasks.base import (
+    Published,
     Task,
     choose_folds,
     class_notes,
@@ -28,6 +29,72 @@ PUBLISHED_FOLDS = 5
 """Folds of the published corpus."""
 CLIP_SECONDS = 5.0
 """Length of a published clip."""
+
+PUBLISHED = (
+    *Published.tables(
+        "full",
+        {
+            "Gong et al. 2021 (AST, arXiv:2104.01778)": {
+                "AST, ImageNet": 88.7,
+                "AST, ImageNet + AudioSet": 95.6,
+            },
+            "Gong et al. 2022 (SSAST, arXiv:2110.09784), poster": {
+                "AST, random (patch)": 41.9,
+                "AST, random (frame)": 53.7,
+                "SSAST patch-250": 86.7,
+                "SSAST patch-400": 88.8,
+                "SSAST frame-250": 84.0,
+                "SSAST frame-400": 85.9,
+            },
+            "tables in the README of PaSST": {"PaSST": 96.8},
+            "peers' README tables": {
+                "HTS-AT": 97.0,
+                "MaskSpec": 89.6,
+                "MAE-AST": 90.0,
+                "AudioMAE-B": 94.1,
+            },
+            "tables in the README of BEATs": {
+                "BEATs iter1": 94.0,
+                "BEATs iter2": 95.1,
+                "BEATs iter3": 95.6,
+                "BEATs iter3+": 98.1,
+            },
+            "tables in the README of M2D": {
+                "MSM-MAE/0.75": 95.4,
+                "M2D/0.7": 96.0,
+                "M2D-AS": 97.2,
+                "M2D-CLAP (2024)": 97.4,
+                "CED-base": 96.65,
+            },
+            "tables in the README of SSLAM": {"ASiT": 95.3, "A-JEPA": 96.3, "SSLAM": 96.2},
+            "tables in the README of EAT": {"EAT-base": 96.0},
+        },
+    ),
+    *Published.tables(
+        "linear",
+        {
+            "EVAR README (Feb 2026), linear evaluation": {
+                "M2D-CLAP (2024)": 96.3,
+                "M2D/0.7": 91.3,
+                "M2D/0.6": 91.6,
+                "ATST-Frame": 90.9,
+                "MSM-MAE/0.75": 89.2,
+                "ATST-Clip": 94.1,
+                "Dasheng 1.2B": 88.8,
+                "BEATs iter3+": 95.5,
+                "BYOL-A": 83.2,
+                "BEATs iter3": 86.9,
+                "EAT base": 85.6,
+                "SSLAM base": 85.7,
+                "AST (supervised)": 94.6,
+                "PANNs CNN14": 90.7,
+                "Whisper large-v3": 82.0,
+            }
+        },
+    ),
+    *Published.tables("knn", {"README of Dasheng": {"Dasheng base": 61.9, "AudioMAE": 53.1}}),
+)
+"""Others' scores on all 50 classes; their mean over the five folds."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +130,7 @@ def build(config: Config, root: Path) -> Task:
         ),
         folds=folds,
         missing=source.missing,
+        published=PUBLISHED if config.subset == "esc50" else (),
     )
 
 

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sslaudio import plugins
 from sslaudio.data.corpora.base import Clip
@@ -111,8 +112,14 @@ def is_there(corpus: str, folder: Path) -> bool:
     return bool(plugins.load("corpora", corpus).recognises(folder))
 
 
-def read(corpus: str, folder: Path) -> Source:
+def read(corpus: str, folder: Path, options: Any = None) -> Source:
     """The clips of a corpus in ``folder``, which :func:`locate` found.
+
+    Args:
+        corpus: name of a file of ``data/corpora``.
+        folder: the corpus as published, or its shards.
+        options: its importer's ``Config``, where it is not the default one. Shards were built
+            with one already.
 
     Raises:
         ValueError: the folder is not that corpus.
@@ -120,7 +127,7 @@ def read(corpus: str, folder: Path) -> Source:
     if (folder / INDEX_NAME).is_file():
         return _from_shards(corpus, folder)
     module = plugins.load("corpora", corpus)
-    clips = module.build(module.Config(), folder)
+    clips = module.build(options or module.Config(), folder)
     there = tuple(clip for clip in clips if clip.path.is_file())
     return Source(there, len(clips) - len(there))
 

@@ -1,14 +1,12 @@
 """Speech Commands: which word is said; 35, 12 or 10 classes.
 
 In:  the corpus in its published layout: a folder a word, two list files, background noise.
-Out: one fold, by the list files.
+Out: one fold, by the list files; the 12 classes after TensorFlow or SUPERB, tested on the
+     published archive where it is there (:mod:`sslaudio.tasks.twelve_words`).
 
-Source: Warden 2018 (arXiv:1804.03209), section 5; the 12-class task after TensorFlow's
-examples/speech_commands/input_data.py, prepare_data_index.
+Source: Warden 2018 (arXiv:1804.03209), section 5.
 """
 
-import math
-import random
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,29 +14,160 @@ from pathlib import Path
 from typing import Literal
 
 from sslaudio.data.corpora import speech_commands
-from sslaudio.data.corpora.base import Clip, is_sound_file
-from sslaudio.data.decode import decode
-from sslaudio.tasks import sources
-from sslaudio.tasks.base import PARTS, Example, Fold, Task, choose_folds, class_notes
+from sslaudio.data.layout import INDEX_NAME
+from sslaudio.tasks import sources, twelve_words
+from sslaudio.tasks.base import (
+    LEGACY,
+    PARTS,
+    Fold,
+    Published,
+    Task,
+    choose_folds,
+    class_notes,
+)
+from sslaudio.tasks.twelve_words import CLIP_SECONDS, TEN
 
-TEN = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
-"""The command words of the 12-class task."""
-SILENCE, UNKNOWN = "_silence_", "_unknown_"
-"""The other two of its classes, and folders of the published test archives: all of them test."""
 ONLY_V2 = ("backward", "follow", "forward", "learn", "visual")
 """The words that version 2 of the corpus added to version 1's thirty."""
-EXTRA_SHARE = 0.1
-"""Unknown and silent clips, each as a share of the command words' clips of a part."""
-SEED = 59185
-"""input_data.py's RANDOM_SEED."""
-NOISE_SPANS = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
-"""Share of every noise file that a part may cut from. TensorFlow cuts all parts from all of it."""
-CLIP_SECONDS = 1.0
-"""Nominal length of a clip; some are shorter."""
 CORPUS = "speech_commands"
 """Where the clips come from."""
-SAMPLE_RATE_HZ = 16_000
-"""Of the published corpus; only the length of the noise files is measured at it."""
+
+_TABLE_1 = {
+    "v1-12": Published.tables(
+        "full",
+        {
+            "Ghosh et al. 2022 (SS-MAST, arXiv:2211.01515), Table 1": {
+                "AST, random": 87.3,
+                "AST, ImageNet": 90.0,
+                "AST, ImageNet + SSAST": 95.5,
+                "AST, SS-MAST": 92.0,
+                "AST, ImageNet + SS-MAST": 96.0,
+                "MAST, random": 91.0,
+                "MAST, ImageNet": 92.0,
+                "MAST, SS-MAST": 93.2,
+                "MAST, ImageNet + SS-MAST": 97.0,
+                "MAST, ImageNet + SS-MAST + patch-drop": 97.4,
+            }
+        },
+    ),
+    "v2-12": Published.tables(
+        "full",
+        {
+            "Ghosh et al. 2022 (SS-MAST, arXiv:2211.01515), Table 1": {
+                "AST, random": 88.2,
+                "AST, ImageNet": 91.1,
+                "AST, ImageNet + SSAST": 94.2,
+                "AST, SS-MAST": 91.8,
+                "AST, ImageNet + SS-MAST": 94.4,
+                "MAST, random": 92.2,
+                "MAST, ImageNet": 93.1,
+                "MAST, SS-MAST": 94.5,
+                "MAST, ImageNet + SS-MAST": 96.8,
+                "MAST, ImageNet + SS-MAST + patch-drop": 96.8,
+            }
+        },
+    ),
+    "v2-35": Published.tables(
+        "full",
+        {
+            "Ghosh et al. 2022 (SS-MAST, arXiv:2211.01515), Table 1": {
+                "AST, random": 92.7,
+                "AST, ImageNet": 93.1,
+                "AST, ImageNet + SSAST": 94.4,
+                "AST, SS-MAST": 94.0,
+                "AST, ImageNet + SS-MAST": 95.4,
+                "MAST, random": 93.4,
+                "MAST, ImageNet": 94.2,
+                "MAST, SS-MAST": 95.0,
+                "MAST, ImageNet + SS-MAST": 96.4,
+                "MAST, ImageNet + SS-MAST + patch-drop": 96.6,
+            }
+        },
+    ),
+}
+_V1_12_SUPERB = Published.tables(
+    "full",
+    {
+        "Gong et al. 2022 (SSAST, arXiv:2110.09784), poster": {
+            "AST, random (patch)": 87.2,
+            "AST, random (frame)": 91.7,
+            "AST, ImageNet": 95.5,
+            "AST, AudioSet (supervised)": 91.6,
+            "SSAST patch-250": 96.2,
+            "SSAST patch-400": 96.0,
+            "SSAST frame-250": 96.6,
+            "SSAST frame-400": 96.7,
+        },
+        "peers' README tables": {"MAE-AST": 95.8, "AudioMAE-B": 96.9},
+        "tables in the README of BEATs": {
+            "BEATs iter1": 98.0,
+            "BEATs iter2": 97.7,
+            "BEATs iter3": 97.7,
+            "BEATs iter3+": 98.1,
+        },
+        "tables in the README of SSLAM": {"ASiT": 98.2, "A-JEPA": 97.7, "SSLAM": 98.8},
+    },
+)
+_V2_35 = (
+    *Published.tables(
+        "full",
+        {
+            "Gong et al. 2021 (AST, arXiv:2104.01778)": {"AST, ImageNet": 98.1},
+            "Gong et al. 2022 (SSAST, arXiv:2110.09784), poster": {
+                "AST, random (patch)": 92.6,
+                "AST, random (frame)": 96.0,
+                "AST, AudioSet (supervised)": 96.2,
+                "SSAST patch-250": 98.1,
+                "SSAST patch-400": 98.0,
+                "SSAST frame-250": 98.0,
+                "SSAST frame-400": 98.1,
+            },
+            "peers' README tables": {
+                "HTS-AT": 98.0,
+                "MaskSpec": 97.7,
+                "MAE-AST": 97.9,
+                "AudioMAE-B": 98.3,
+            },
+            "tables in the README of BEATs": {"BEATs iter3": 98.3, "BEATs iter3+": 98.1},
+            "tables in the README of M2D": {
+                "MSM-MAE/0.75": 98.4,
+                "M2D/0.7": 98.4,
+                "M2D-AS": 98.4,
+                "M2D-CLAP (2024)": 98.3,
+                "ATST-Clip": 98.0,
+                "ATST-Frame": 98.1,
+                "ATST-C2F": 98.4,
+            },
+            "tables in the README of SSLAM": {"ASiT": 98.9, "A-JEPA": 98.5, "SSLAM": 98.1},
+            "tables in the README of EAT": {"EAT-base": 98.3},
+        },
+    ),
+    *Published.tables(
+        "linear",
+        {
+            "EVAR README (Feb 2026), linear evaluation": {
+                "M2D-CLAP (2024)": 95.8,
+                "M2D/0.7": 96.0,
+                "M2D/0.6": 96.2,
+                "ATST-Frame": 94.9,
+                "MSM-MAE/0.75": 96.0,
+                "ATST-Clip": 95.1,
+                "Dasheng 1.2B": 97.6,
+                "BEATs iter3+": 86.7,
+                "BYOL-A": 93.1,
+                "BEATs iter3": 89.4,
+                "EAT base": 81.5,
+                "SSLAM base": 82.5,
+                "AST (supervised)": 72.6,
+                "PANNs CNN14": 51.8,
+                "Whisper large-v3": 98.2,
+            }
+        },
+    ),
+)
+"""Others' scores. SS-MAST's training lists are unpublished: its rows stand by every split and
+make-up of their version. The others' hold for the official lists alone, of twelve classes for
+SUPERB's make-up and test archive."""
 
 
 @dataclass(frozen=True)
@@ -47,31 +176,20 @@ class Config:
 
     version: Literal["v2-35", "v2-12", "v1-12", "v2-10"] = "v2-35"
     """v2-35: all words. v2-12, v1-12: ten commands, unknown, silence. v2-10: ten commands."""
+    training: Literal["tensorflow", "superb"] = "tensorflow"
+    """Of 12 classes. ``tensorflow``: 10 % unknown, 10 % silence. ``superb``: every other word is
+    unknown, the noise files are silence, validation has none."""
+    split: Literal["published", "lape_legacy"] = "published"
+    """``published``: by the lists. ``lape_legacy``: validation trains, test chooses the epoch."""
     folds: tuple[str, ...] = ()
     """There is one, ``published``."""
 
-
-@dataclass(frozen=True)
-class _Piece:
-    """A clip, or a cut of a noise file, under the class it has in this version."""
-
-    clip: Clip
-    label: str
-    key: str
-    start_seconds: float = 0.0
-    seconds: float | None = None
-
-    def example(self, classes: Sequence[str]) -> Example:
-        return Example(
-            key=self.key,
-            target=classes.index(self.label),
-            path=self.clip.path,
-            byte_range=self.clip.byte_range,
-            start_seconds=self.start_seconds,
-            seconds=self.seconds,
-            recording=self.clip.recording,
-            speaker=self.clip.speaker,
-        )
+    def __post_init__(self) -> None:
+        if self.training == "superb" and not self.version.endswith("-12"):
+            raise ValueError(
+                f"task.training superb says what unknown and silence are, but task.version "
+                f"{self.version} has neither; set task.version to v1-12 or v2-12"
+            )
 
 
 def build(config: Config, root: Path) -> Task:
@@ -81,91 +199,56 @@ def build(config: Config, root: Path) -> Task:
     notes = _corpus_notes(config.version, {clip.label for clip in clips if clip.label})
     if config.version == "v1-12":
         clips = [clip for clip in clips if clip.label not in ONLY_V2]
-    parts = {part: _words(config.version, clips, part) for part in PARTS}
+    archived = twelve_words.Archived.of(clips, config.version[1])
     if config.version.endswith("-12"):
-        archived = _archived(root)
-        for part in PARTS:
-            parts[part] += _extras(clips, archived, part, len(parts[part]))
-        if {piece.label for piece in archived} < {SILENCE, UNKNOWN}:
-            notes.append("unknown and silence are drawn at 10 %, not the published archive's clips")
+        parts = twelve_words.parts(clips, archived, config.training)
+        if not archived.is_whole:
+            notes.append(
+                "the test's unknown and silence are drawn at 10 %, not the published archive's"
+            )
+    else:
+        labels = () if config.version == "v2-35" else TEN
+        parts = {part: twelve_words.words(clips, part, labels) for part in PARTS}
     classes = tuple(sorted({piece.label for pieces in parts.values() for piece in pieces}))
-    examples = (tuple(piece.example(classes) for piece in parts[part]) for part in PARTS)
-    fold = Fold("published", *examples)
+    train, validation, test = (
+        tuple(piece.example(classes) for piece in parts[part]) for part in PARTS
+    )
+    if config.split == LEGACY:
+        train, validation = (*train, *validation), test
+    fold = Fold("published", train, validation, test)
     return Task(
         name="speechcommands",
         classes=classes,
         seconds=CLIP_SECONDS,
-        split_rule=f"{config.version}, {_split_source(root)}",
+        split_rule=_rule(config, root),
         notes=(*notes, *_absent_notes(config.version, classes), *class_notes(classes, [fold])),
         folds=choose_folds([fold], config.folds),
+        missing=source.missing,
+        published=_published(config, archived.is_whole),
+        legacy=config.split == LEGACY,
     )
 
 
-def _words(version: str, clips: Sequence[Clip], part: str) -> list[_Piece]:
-    """The clips of ``part`` that are a class by their own word."""
-    return [
-        _Piece(clip, clip.label, clip.source)
-        for clip in clips
-        if clip.split == part and clip.label and (version == "v2-35" or clip.label in TEN)
-    ]
+def _published(config: Config, has_archive: bool) -> tuple[Published, ...]:
+    others: tuple[Published, ...] = ()
+    if config.split == "published" and config.version == "v2-35":
+        others = _V2_35
+    if config.split == "published" and (config.version, config.training) == ("v1-12", "superb"):
+        others = _V1_12_SUPERB if has_archive else ()
+    return (*_TABLE_1.get(config.version, ()), *others)
 
 
-def _archived(root: Path) -> list[_Piece]:
-    """The clips in folders of the published test archives, where they were put beside the words."""
-    return [
-        _Piece(Clip(path, source, label=label), label, source)
-        for label in (SILENCE, UNKNOWN)
-        for path in sorted(root.glob(f"{label}/*"))
-        if is_sound_file(path) and (source := path.relative_to(root).as_posix())
-    ]
-
-
-def _extras(
-    clips: Sequence[Clip], archived: Sequence[_Piece], part: str, words: int
-) -> list[_Piece]:
-    """Unknown and silent clips of ``part``: the archive's for test, else a draw of each."""
-    count = math.ceil(EXTRA_SHARE * words)
-    unknown = [piece for piece in archived if piece.label == UNKNOWN and part == "test"]
-    silence = [piece for piece in archived if piece.label == SILENCE and part == "test"]
-    return [
-        *(unknown or _draw_unknown(clips, part, count)),
-        *(silence or _cut_silence(clips, part, count)),
-    ]
-
-
-def _draw_unknown(clips: Sequence[Clip], part: str, count: int) -> list[_Piece]:
-    """``count`` clips of other words, or all of them where they are fewer."""
-    others = [clip for clip in clips if clip.split == part and clip.label and clip.label not in TEN]
-    others.sort(key=lambda clip: clip.source)
-    drawn = random.Random(f"{SEED} {part}").sample(others, min(count, len(others)))
-    return [_Piece(clip, UNKNOWN, clip.source) for clip in drawn]
-
-
-def _cut_silence(clips: Sequence[Clip], part: str, count: int) -> list[_Piece]:
-    """``count`` seconds of background noise, evenly spaced over the part's span of each file.
-
-    At the noise's own volume; TensorFlow scales each by a random 0 to 1.
-    """
-    noises = [clip for clip in clips if clip.split == "noise"]
-    if not noises:
-        return []
-    lengths = [
-        len(decode(clip.path, SAMPLE_RATE_HZ, byte_range=clip.byte_range)) / SAMPLE_RATE_HZ
-        for clip in noises
-    ]
-    cuts_a_file = math.ceil(count / len(noises))
-    pieces = []
-    for cut in range(count):
-        round_index, file = divmod(cut, len(noises))
-        start, end = (share * lengths[file] for share in NOISE_SPANS[part])
-        seconds = min(CLIP_SECONDS, end - start)
-        start += (round_index + 0.5) / cuts_a_file * (end - start - seconds)
-        key = f"{noises[file].source}#{part}{round_index}"
-        pieces.append(_Piece(noises[file], SILENCE, key, start, seconds))
-    return pieces
+def _rule(config: Config, root: Path) -> str:
+    make_up = f", {config.training}'s training" if config.version.endswith("-12") else ""
+    rule = f"{config.version}{make_up}, {_split_source(root)}"
+    if config.split == "published":
+        return rule
+    return f"{LEGACY}: {rule}; train and validation lists train, test chooses the epoch"
 
 
 def _split_source(root: Path) -> str:
+    if (root / INDEX_NAME).is_file():
+        return "by the splits of the shards"
     present = [name for name in speech_commands.LISTS.values() if (root / name).is_file()]
     return f"by {' and '.join(present)}" if present else "by the published hash of the speaker"
 

@@ -132,3 +132,14 @@ def test_counts_of_the_shared_part(shared):
     assert [fold.clips()["test"] for fold in task.folds] == [80, 80, 78, 72]
     assert [fold.clips()["validation"] for fold in task.folds] == [80, 78, 72, 80]
     assert all(sum(fold.clips().values()) == 310 for fold in task.folds)
+
+
+def test_others_scores_stand_by_all_classes_alone(layout):
+    root = layout(clips([1, 2, 3]))
+
+    scores = {(one.system, one.protocol): one.score for one in build(Config(), root).published}
+
+    assert scores["SSAST patch-400", "full"] == 0.888
+    assert scores["M2D/0.7", "linear"] == 0.913
+    assert scores["Dasheng base", "knn"] == 0.619
+    assert build(Config(subset="esc10"), root).published == ()

@@ -5,7 +5,13 @@ import warnings
 
 import pytest
 
-from sslaudio.tasks.speechcommands import EXTRA_SHARE, ONLY_V2, SILENCE, TEN, UNKNOWN, Config, build
+from sslaudio.data import shards
+from sslaudio.data.corpora import speech_commands
+from sslaudio.data.corpora.base import Clip
+from sslaudio.data.corpora.speech_commands import SILENCE, UNKNOWN
+from sslaudio.tasks import sources
+from sslaudio.tasks.speechcommands import ONLY_V2, Config, build
+from sslaudio.tasks.twelve_words import EXTRA_SHARE, TEN
 
 SPEAKERS = {"train": "aaaaaaaa", "validation": "bbbbbbbb", "test": "cccccccc"}
 
@@ -15,19 +21,21 @@ def corpus(tmp_path, sound):
     """A folder a word with ``takes`` clips of each split's one speaker, listed."""
 
     def write(words, takes=2, noise_seconds=(20.0,)):
+        root = tmp_path / "corpus"
+        root.mkdir()
         lists = {"validation": [], "testing": []}
         for word in words:
             for part, speaker in SPEAKERS.items():
                 for take in range(takes):
                     name = f"{word}/{speaker}_nohash_{take}.wav"
-                    sound(tmp_path / name)
+                    sound(root / name)
                     if part != "train":
                         lists["testing" if part == "test" else part].append(name)
         for part, names in lists.items():
-            (tmp_path / f"{part}_list.txt").write_text("\n".join(names) + "\n")
+            (root / f"{part}_list.txt").write_text("\n".join(names) + "\n")
         for place, seconds in enumerate(noise_seconds):
-            sound(tmp_path / "_background_noise_" / f"hum_{place}.wav", seconds)
-        return tmp_path
+            sound(root / "_background_noise_" / f"hum_{place}.wav", seconds)
+        return root
 
     return write
 
@@ -148,6 +156,178 @@ def test_folders_of_the_test_archive_are_its_classes(corpus, sound):
     assert sorted(example.path.parent.name for example in tests) == [SILENCE] * 5 + [UNKNOWN] * 5
     assert names(task, "train").count(UNKNOWN) == 2
     assert SILENCE not in build(Config(), root).classes
+
+
+@pytest.fixture
+def archive(sound):
+    """Write a test archive: the test speaker's first take of each word, and the two extras."""
+
+    def write(folder, words=TEN, extras=3):
+        names = [f"{word}/cccccccc_nohash_0.wav" for word in words]
+        names += [f"{label}/{take}.wav" for label in (SILENCE, UNKNOWN) for take in range(extras)]
+        for name in names:
+            sound(folder / name)
+        return sorted(names)
+
+    return write
+
+
+def heard(task, part="test"):
+    """Folder and name of every clip of a part."""
+    clips = getattr(task.folds[0], part)
+    return sorted(f"{one.path.parent.name}/{one.path.name}" for one in clips)
+
+
+@pytest.mark.parametrize("place", [".", ".."])
+@pytest.mark.parametrize("training", ["tensorflow", "superb"])
+def test_the_published_archive_is_the_test_part(corpus, archive, place, training):
+    root = corpus([*TEN, "wow", "visual"])
+    listed = archive(root / place / "speech_commands_test_set_v0.02")
+
+    task = build(Config(version="v2-12", training=training), root)
+
+    assert heard(task) == listed
+    assert task.notes == ()
+    labels = names(task, "test")
+    assert labels.count(SILENCE) == labels.count(UNKNOWN) == 3
+    # The corpus's own file serves where it has the archive's clip.
+    assert all(one.path.parents[1] == root for one in task.folds[0].test if one.target > 1)
+
+
+def test_the_archive_is_nothing_to_the_other_versions(corpus, archive):
+    root = corpus([*TEN[1:], "wow", "visual"])
+    whole, ten = build(Config(), root), build(Config(version="v2-10"), root)
+
+    archive(root / "speech_commands_test_set_v0.02")  # holds a word that the corpus lacks
+    archive(root, words=())
+
+    assert build(Config(), root) == whole
+    assert build(Config(version="v2-10"), root) == ten
+    trains = [clip for clip in speech_commands.build(speech_commands.Config(), root)
+              if clip.split == "train"]  # fmt: skip
+    assert len(trains) == len(whole.folds[0].train)
+
+
+def test_the_other_versions_archive_is_passed_over(corpus, archive):
+    root = corpus([*TEN, "wow", "visual"])
+    archive(root / "speech_commands_test_set_v0.01")
+
+    task = build(Config(version="v2-12"), root)
+
+    assert len(task.folds[0].test) == 20 + 2 + 2
+    assert task.notes == ("the test's unknown and silence are drawn at 10 %, not the published "
+                          "archive's",)  # fmt: skip
+
+
+def test_an_archived_clip_never_trains(corpus, archive):
+    root = corpus([*TEN, "wow", "visual"])
+    (root / "testing_list.txt").write_text("wow/cccccccc_nohash_0.wav\n")
+    archive(root / "speech_commands_test_set_v0.02")
+
+    with pytest.warns(UserWarning, match="10 clips that train or validate .* they test"):
+        task = build(Config(version="v2-12"), root)
+
+    assert not set(heard(task)) & set(heard(task, "train"))
+
+
+def test_shards_carry_the_archive(corpus, archive, tmp_path):
+    root = corpus([*TEN, "wow", "visual"])
+    listed = archive(root / "speech_commands_test_set_v0.02")
+    clips = speech_commands.build(speech_commands.Config(), root)
+
+    shards.build(clips, tmp_path / "shards", corpus="speech_commands", jobs=1)
+
+    for config in (Config(version="v2-12", training="superb"), Config(version="v2-12"), Config()):
+        published, packed = build(config, root), build(config, tmp_path / "shards")
+        for part, examples in published.folds[0].parts().items():
+            told = sorted((one.key, one.target) for one in packed.folds[0].parts()[part])
+            assert told == sorted((one.key, one.target) for one in examples)
+        assert "by the splits of the shards" in packed.split_rule
+    assert len(build(Config(version="v2-12"), tmp_path / "shards").folds[0].test) == len(listed)
+
+
+def test_superb_takes_every_other_word_and_whole_noise(corpus, archive):
+    root = corpus([*TEN, "wow", "visual"], takes=3, noise_seconds=(20.0, 30.0))
+    archive(root / "speech_commands_test_set_v0.02")
+
+    task = build(Config(version="v2-12", training="superb"), root)
+
+    # 30 clips of commands and 6 of other words a part; two noise files train.
+    assert task.folds[0].clips() == {"train": 38, "validation": 36, "test": 16}
+    assert names(task, "train").count(UNKNOWN) == names(task, "validation").count(UNKNOWN) == 6
+    assert SILENCE not in names(task, "validation")
+    silent = [one for one in task.folds[0].train if one.target == 0]
+    assert [len(one.waveform(8_000)) for one in silent] == [160_000, 240_000]
+
+
+def test_superb_without_the_archive_trains_on_no_noise_that_tests(corpus):
+    root = corpus([*TEN, "wow", "visual"], takes=3)
+
+    (fold,) = build(Config(version="v2-12", training="superb"), root).folds
+
+    (silent,) = [one for one in fold.train if one.target == 0]
+    assert silent.seconds == 18.0
+    assert min(one.start_seconds for one in fold.test if one.target == 0) >= 18.0
+
+
+def test_superbs_published_counts(monkeypatch, tmp_path):
+    others = [f"word{number}" for number in range(20)]
+    words = [*TEN, *others]
+    parts = {"train": 51_088, "validation": 6_798}
+    clips = [
+        Clip(tmp_path, f"{part}/{place}", label=words[place % 30], split=part)
+        for part, count in parts.items()
+        for place in range(count)
+    ]
+    labels = [TEN[place % 10] for place in range(2_567)] + [SILENCE] * 257 + [UNKNOWN] * 257
+    clips += [
+        Clip(tmp_path, f"{place}", label=label, split="test",
+             subsets=("speech_commands_test_set_v0.01",))
+        for place, label in enumerate(labels)
+    ]  # fmt: skip
+    clips += [Clip(tmp_path, f"noise/{place}", split="noise") for place in range(6)]
+    monkeypatch.setattr(sources, "read", lambda *_: sources.Source(tuple(clips), 0))
+
+    task = build(Config(version="v1-12", training="superb"), tmp_path)
+
+    assert task.folds[0].clips() == {"train": 51_094, "validation": 6_798, "test": 3_081}
+    assert task.classes == (SILENCE, UNKNOWN, *TEN)
+    assert task.notes == ()
+    assert {other.system: other.score for other in task.published}["SSLAM"] == 0.988
+
+
+def test_superb_is_of_twelve_classes():
+    with pytest.raises(ValueError, match=r"set task\.version to v1-12 or v2-12"):
+        Config(version="v2-35", training="superb")
+
+
+@pytest.mark.parametrize("version", ["v2-35", "v2-12", "v2-10"])
+def test_lape_trains_on_validation_too_and_chooses_on_test(corpus, version):
+    root = corpus([*TEN, "wow", "visual"])
+
+    task, legacy = (build(Config(version=version, split=split), root)
+                    for split in ("published", "lape_legacy"))  # fmt: skip
+
+    (fold,), (ours,) = legacy.folds, task.folds
+    assert fold.train == (*ours.train, *ours.validation)
+    assert fold.validation == fold.test == ours.test
+    assert legacy.legacy and not task.legacy
+    assert legacy.split_rule.startswith(f"lape_legacy: {version}")
+    assert "test chooses the epoch" in legacy.split_rule
+
+
+def test_ss_masts_scores_are_those_of_the_version(corpus):
+    root = corpus([*TEN, "wow", "visual"])
+    best = "MAST, ImageNet + SS-MAST + patch-drop"
+
+    for version, score in (("v2-35", 0.966), ("v2-12", 0.968), ("v1-12", 0.974)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            published = build(Config(version=version), root).published
+        assert {other.system: other.score for other in published}[best] == score
+    assert build(Config(version="v2-10"), root).published == ()
+    linear = [other for other in build(Config(), root).published if other.protocol == "linear"]
+    assert ("Whisper large-v3", 0.982) in [(other.system, other.score) for other in linear]
 
 
 def test_the_draw_is_the_same_each_time(corpus):

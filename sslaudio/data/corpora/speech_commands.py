@@ -1,8 +1,11 @@
 """Google Speech Commands (Warden 2018, arXiv:1804.03209), versions 0.01 and 0.02.
 
 In:  one folder a word with ``<speaker>_nohash_<n>`` files, ``_background_noise_``, and
-     ``validation_list.txt`` and ``testing_list.txt``.
-Out: one clip a file with its word, speaker and split; background noise as split ``noise``.
+     ``validation_list.txt`` and ``testing_list.txt``. The published test archives of the
+     12-class task, if there: folders ``speech_commands_test_set_v0.0N`` in the root or beside
+     it, or their ``_silence_`` and ``_unknown_`` among the words.
+Out: one clip a file with its word, speaker and split; background noise as split ``noise``. Clips
+     of a test archive have its name among their subsets, those of a word once: as the corpus's.
 
 The two lists decide the split. Only where both are absent does the publisher's hash of the
 speaker, with a warning. Files may be WAV or FLAC, whatever the lists say.
@@ -11,7 +14,8 @@ speaker, with a warning. Files may be WAV or FLAC, whatever the lists say.
 import hashlib
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sslaudio.data.corpora.base import Clip, is_sound_file
@@ -19,6 +23,10 @@ from sslaudio.data.corpora.base import Clip, is_sound_file
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 """Split to the published file that lists its clips."""
 NOISE_FOLDER = "_background_noise_"
+SILENCE, UNKNOWN = "_silence_", "_unknown_"
+"""Folders of the test archives that are no word; all of their clips test."""
+ARCHIVE = "speech_commands_test_set"
+"""A subset: of the test archive. Of a folder's one with its version, as ``…_v0.02``."""
 LICENCE = "CC BY 4.0"
 LAYOUT = "WORD/SPEAKER_nohash_N.wav (or .flac)"
 """What a folder is known by."""
@@ -47,10 +55,16 @@ def build(config: Config, root: Path) -> list[Clip]:
         )
     listed = _read_lists(root)
     clips = [_word_clip(path, root, listed) for path in words]
-    clips += [_noise_clip(path, root) for path in _sound_files(root, NOISE_FOLDER)]
     if listed is not None:
         _warn_of_missing(listed, clips)
+    clips = _with_archives(clips, root)
+    clips += [_noise_clip(path, root) for path in _sound_files(root, NOISE_FOLDER)]
     return sorted(clips, key=lambda clip: clip.source)
+
+
+def is_archived_alone(clip: Clip) -> bool:
+    """Whether a clip lies in a test archive and not among the corpus's words."""
+    return clip.label in (SILENCE, UNKNOWN) or ARCHIVE in clip.source
 
 
 def split_by_hash(file_name: str) -> str:
@@ -126,3 +140,43 @@ def _warn_of_missing(listed: dict[str, str], clips: list[Clip]) -> None:
 
 def _without_suffix(source: str) -> str:
     return source[: -len(Path(source).suffix)] if Path(source).suffix else source
+
+
+def _with_archives(words: Sequence[Clip], root: Path) -> list[Clip]:
+    """The words, marked where a test archive has them too, and what it has besides."""
+    clips = {_without_suffix(clip.source): clip for clip in words}
+    trained = 0
+    for archive, path, source in _archived_files(root):
+        name = _without_suffix(f"{path.parent.name}/{path.name}")
+        if name not in clips:
+            clips[_without_suffix(source)] = Clip(
+                path, source, path.parent.name, split="test", licence=LICENCE, subsets=(archive,)
+            )
+            continue
+        trained += clips[name].split != "test"
+        subsets = (*clips[name].subsets, archive)
+        clips[name] = replace(clips[name], split="test", subsets=subsets)
+    if trained:
+        warnings.warn(
+            f"{trained} clips that train or validate by the split of {root} are in a test archive: "
+            f"they test",
+            stacklevel=3,
+        )
+    return list(clips.values())
+
+
+def _archived_files(root: Path) -> Iterator[tuple[str, Path, str]]:
+    """Subset, path and source of every sound of the test archives."""
+    for label in (SILENCE, UNKNOWN):
+        for path in _sound_files(root, label):
+            yield ARCHIVE, path, path.relative_to(root).as_posix()
+    beside = root.resolve().parent
+    folders = {place.name: place for place in beside.glob(f"{ARCHIVE}_v0.0*") if place.is_dir()}
+    folders.pop(root.resolve().name, None)
+    folders |= {place.name: place for place in root.glob(f"{ARCHIVE}_v0.0*") if place.is_dir()}
+    for name, folder in sorted(folders.items()):
+        archive = name[: len(f"{ARCHIVE}_v0.0N")]
+        for path in sorted(_sound_files(folder, "*")):
+            if _is_word_clip(path) or path.parent.name in (SILENCE, UNKNOWN):
+                above = "" if folder.parent == root else "../"
+                yield archive, path, f"{above}{path.relative_to(folder.parent).as_posix()}"

@@ -44,6 +44,42 @@ def test_background_noise_is_a_split_of_its_own(write_sounds):
     assert (noise.split, noise.label, noise.speaker) == ("noise", None, None)
 
 
+@pytest.mark.parametrize("above", ["", "../"])
+def test_an_archive_in_or_beside_the_root_marks_its_clips(write_sounds, above):
+    archive = f"{above}speech_commands_test_set_v0.01"
+    root = write_sounds(
+        "yes/a_nohash_0.wav",
+        "yes/b_nohash_0.wav",
+        f"{archive}/yes/a_nohash_0.flac",
+        f"{archive}/no/a_nohash_0.wav",
+        f"{archive}/_silence_/1.wav",
+        f"{archive}/other/notes.wav",
+        "_unknown_/1.wav",
+    )
+    write_lists(root, testing=["yes/a_nohash_0.wav", "no/a_nohash_0.wav"])
+
+    with pytest.warns(UserWarning, match="1 clips of the split lists are missing"):
+        clips = by_source(root)
+
+    marked = ("speech_commands_test_set_v0.01",)
+    assert {source: (c.label, c.split, c.subsets) for source, c in clips.items()} == {
+        f"{archive}/_silence_/1.wav": ("_silence_", "test", marked),
+        f"{archive}/no/a_nohash_0.wav": ("no", "test", marked),
+        "_unknown_/1.wav": ("_unknown_", "test", ("speech_commands_test_set",)),
+        "yes/a_nohash_0.wav": ("yes", "test", marked),
+        "yes/b_nohash_0.wav": ("yes", "train", ()),
+    }
+    assert all(clip.path.is_file() for clip in clips.values())
+
+
+def test_a_packed_archive_beside_the_root_is_none(write_sounds):
+    root = write_sounds("yes/a_nohash_0.wav")
+    write_lists(root)
+    (root.parent / "speech_commands_test_set_v0.01.tar.gz").write_bytes(b"")
+
+    assert list(by_source(root)) == ["yes/a_nohash_0.wav"]
+
+
 # By the rule: SHA-1 of the speaker modulo 2 ** 27, in percent of 2 ** 27 - 1. Speaker bed06fac
 # is of the published test set; the others were worked out apart from the code.
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+import time
+from collections import Counter
+from types import MappingProxyType
+
+import pytest
+from miniatures import audioset as miniature
+
+from sslaudio.data.corpora import audioset
+from sslaudio.data.corpora.audioset import Config, build
+
+
+@pytest.fixture
+def root(tmp_path):
+    miniature.make(tmp_path / "corpus")
+    return tmp_path / "corpus"
+
+
+def by_id(root, **config):
+    return {clip.recording: clip for clip in build(Config(**config), root)}
+
+
+def rewrite(root, part, *rows):
+    (root / f"{part}_segments.csv").write_text("# a\n# b\n# c\n" + "".join(f"{r}\n" for r in rows))
+
+
+def test_files_are_found_by_each_kind_of_name(root):
+    clips = by_id(root)
+
+    assert {clip.source for clip in clips.values()} == {
+        file.replace("VALIDATES", miniature.VALIDATES) for file in miniature.FILES
+    }
+    # Cut off, the first letter would leave train00003, which is nobody.
+    assert clips["Ytrain00003"].source == "audio/unbalanced_train/part00/Ytrain00003.wav"
+
+
+def test_names_splits_and_parts_are_told(root):
+    clips = by_id(root)
+
+    assert clips["-train00001"].labels == ("Male speech, man speaking", "Speech")
+    assert clips["-train00001"].subsets == ("balanced_train",)
+    assert Counter(clip.split for clip in clips.values()) == {"train": 5, "test": 2}
+    assert {clips[name].split for name in miniature.PARTS["eval"]} == {"test"}
+
+
+def test_a_missing_clip_is_listed_all_the_same(root):
+    (root / "eval" / "eval000000B.ogg").unlink()
+
+    assert not by_id(root)["eval000000B"].path.exists()
+
+
+def test_a_part_without_its_folder_is_not_there(root):
+    (root / "eval").rename(root / "elsewhere")
+
+    assert {clip.subsets for clip in build(Config(), root)} == {
+        ("balanced_train",),
+        ("unbalanced_train",),
+    }
+    with pytest.warns(UserWarning, match="holds no eval: it is left out"):
+        assert {clip.split for clip in build(Config("20k"), root)} == {"train"}
+    with pytest.raises(ValueError, match="is not AudioSet's eval: looked for .*set --root"):
+        build(Config("eval"), root)
+
+
+@pytest.mark.parametrize(
+    ("subset", "clips"), [("balanced_train", 3), ("unbalanced_train", 2), ("eval", 2), ("20k", 5)]
+)
+def test_parts_can_be_asked_for(root, subset, clips):
+    assert len(build(Config(subset), root)) == clips
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (['a, 0, 10, "/m/09x0r,/m/cat"'], r"eval_segments\.csv, line 4: its class '/m/cat' is not"),
+        (["a, 0, 10"], "line 4: the row ends before its positive_labels"),
+        (["a, 0, 10, /m/09x0r,/m/0bt9lr"], "line 4: the row has 5 cells for 4 columns; put"),
+        (["a, 0, 10, /m/09x0r", "a, 9, 19, /m/09x0r"], "line 5: a is in line 4 too"),
+        ([], "lists no clips"),
+    ],
+)
+def test_a_broken_table_is_told(root, rows, words):
+    rewrite(root, "eval", *rows)
+
+    with pytest.raises(ValueError, match=words):
+        build(Config(), root)
+
+
+def test_files_that_serve_nobody_are_left_out_with_a_warning(root):
+    kept = root / "audio" / "balanced_train" / "-train00001.wav"
+    for name in ("-train00001_1_2.wav", "nobody.wav"):
+        (kept.parent / name).write_bytes(b"")
+
+    with pytest.warns(UserWarning, match=r"2 files are left out.*balanced_train_segments\.csv"):
+        clips = by_id(root)
+
+    assert clips["-train00001"].path == kept
+
+
+def test_a_big_part_is_listed_by_one_scan(root, monkeypatch):
+    names = [f"{number:011}" for number in range(20_000)]
+    rewrite(root, "unbalanced_train", *(f'{name}, 0.0, 10.0, "/m/09x0r"' for name in names))
+    folder = root / "audio" / "unbalanced_train"
+    paths = [folder / f"Y{name}.wav" for name in names[1:]]
+    scans = MappingProxyType({folder: paths})
+    monkeypatch.setattr(audioset, "sound_files", scans.__getitem__)
+
+    began = time.perf_counter()
+    clips = build(Config("unbalanced_train"), root)
+
+    assert time.perf_counter() - began < 5
+    assert [clip.path for clip in clips if clip.path not in set(paths)] == [
+        folder / "00000000000.wav"
+    ]
