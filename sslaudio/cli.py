@@ -35,6 +35,9 @@ VERBS = {
     "finetune": Verb(
         "sslaudio.finetune", "adapt a checkpoint to a labelled task and score it", True
     ),
+    "evaluate": Verb(
+        "sslaudio.evaluate", "score checkpoints on tasks by protocols, in one table", True
+    ),
     "embed": Verb("sslaudio.embed", "write one embedding a clip to a .npz file"),
     "weights": Verb(
         "sslaudio.weights", "import others' weights as a run; export one to Hugging Face", True

@@ -12,11 +12,17 @@ run that was cut short goes on with the first fold that it lacks.
 scores the mean of what several fine-tuned runs say, and trains nothing.
 """
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a file: the folder above, not this one, holds the package
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import argparse
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -30,7 +36,7 @@ from sslaudio.downstream import embed, predictions, results, table
 from sslaudio.tasks import sources
 from sslaudio.tasks.base import Example, Fold, Task
 from sslaudio.training import runs, storage
-from sslaudio.training.launch import accelerator_for, launched_processes
+from sslaudio.training.launch import join
 from sslaudio.training.report import Report, is_first_process, say, speak
 
 
@@ -56,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     """Fine-tune on every fold, write results, print the table."""
     speak()
-    if launched_processes() or torch.distributed.is_torchelastic_launched():
-        accelerator_for("fp32")  # joins the processes; each part below asks for its precision
+    join()
     recipe, start = _recipe(arguments, flags)
     torch.set_num_threads(cores())
     task = sources.task_of(recipe.task, arguments.root, say)
@@ -72,21 +77,28 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     _check_free(out, recipe)
     _tell_cut(recipe, task)
     records: list[results.Record] = []
-    with runs.held(out):
-        storage.write_text(out / "recipe.yaml", configs.to_yaml(recipe))
+    with _held(out):
+        if is_first_process():
+            storage.write_text(out / "recipe.yaml", configs.to_yaml(recipe))
         for fold in task.folds:
             folder = out / f"fold-{fold.name}" if len(task.folds) > 1 else out
             records.append(_fold(recipe, start, task, fold, folder))
             say(f"{task.name} {fold.name}: {results.told(records[-1])}")
-        if len(task.folds) > 1:
-            best = max(records, key=lambda record: record.validation)
-            runs.copy_weights(out / f"fold-{best.fold}", out)
-        results.write(out / "results.json", records)
+        best = max(records, key=lambda record: record.validation)
+        if is_first_process():
+            if len(task.folds) > 1:
+                runs.copy_weights(out / f"fold-{best.fold}", out)
+            results.write(out / "results.json", records)
     say(table.markdown(table.rows(records)))
     if len(task.folds) > 1:
         say(f"the model in {out} is that of fold {best.fold}; every fold's is below it")
     say(f"done: {out}")
     return 0
+
+
+def _held(out: Path) -> AbstractContextManager[None]:
+    """The run's folder, held by the one process that writes into it."""
+    return runs.held(out) if is_first_process() else nullcontext()
 
 
 def _check_free(out: Path, recipe: recipes.Finetune) -> None:
@@ -163,13 +175,21 @@ def _ensemble(members: Sequence[Path], task: Task, out: Path) -> int:
     """Score the mean of what fine-tuned runs say, fold by fold."""
     _check_free(out, recipes.Finetune())
     records = []
-    with runs.held(out):
+    with _held(out):
         for fold in task.folds:
             record, scores = ensemble.scored(members, task, fold)
             records.append(record)
             folder = out / f"fold-{fold.name}" if len(task.folds) > 1 else out
-            predictions.write(folder / "predictions.npz", task, fold, scores)
-        results.write(out / "results.json", records)
+            if is_first_process():
+                predictions.write(folder / "predictions.npz", task, fold, scores)
+        if is_first_process():
+            results.write(out / "results.json", records)
     say(table.markdown(table.rows(records)))
     say(f"done: {out}")
     return 0
+
+
+if __name__ == "__main__":
+    from sslaudio.cli import run_entry
+
+    sys.exit(run_entry("finetune", sys.argv[1:]))

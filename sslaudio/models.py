@@ -7,7 +7,6 @@ A run that trained few weights (an adapter, a head) holds these alone and names 
 belong on: where it lay, and the SHA-256 of its backbone's weights, which is checked.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -114,15 +113,6 @@ def named(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"backbone.{name}": value.detach() for name, value in weights.items()}
 
 
-def digest(backbone: nn.Module) -> str:
-    """SHA-256 of a backbone's weights: their names, kinds, shapes and bytes."""
-    told = hashlib.sha256()
-    for name, value in sorted(backbone.state_dict().items()):
-        told.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-        told.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return told.hexdigest()
-
-
 def base_of(backbone: nn.Module, run: Path | None, seed: int, out: Path) -> dict[str, Any]:
     """What an adapted run says of its base, before anything is put into it.
 
@@ -132,7 +122,7 @@ def base_of(backbone: nn.Module, run: Path | None, seed: int, out: Path) -> dict
         seed: of random weights.
         out: the adapted run.
     """
-    told: dict[str, Any] = {"sha256": digest(backbone), "seed": seed, "run": None}
+    told: dict[str, Any] = {"sha256": runs.digest(backbone), "seed": seed, "run": None}
     if run is not None:
         told["run"] = str(run)
         told["beside"] = os.path.relpath(run, out)
@@ -185,7 +175,7 @@ def _base(run: Path, config: Mapping[str, Any]) -> Encoder:
             encoder = build_encoder(config)
         if place is not None:
             fill_backbone(encoder.backbone, backbone_weights(place), str(place))
-        if digest(encoder.backbone) == base["sha256"]:
+        if runs.digest(encoder.backbone) == base["sha256"]:
             return encoder
         looked.append(f"{place or 'random weights of its seed'} (other weights)")
     raise ValueError(

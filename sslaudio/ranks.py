@@ -1,8 +1,13 @@
 """What the processes of one run tell one another; alone, a process answers itself."""
 
+from typing import TypeVar
+
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, distributed
+
+Given = TypeVar("Given")
+"""Anything."""
 
 
 def several() -> bool:
@@ -20,6 +25,15 @@ def rank() -> int:
     """This process, from 0."""
     there = distributed.is_available() and distributed.is_initialized()
     return distributed.get_rank() if there else 0
+
+
+def from_first(value: Given) -> Given:
+    """The first process's ``value``, on all of them; it goes through Python's own format."""
+    if not several():
+        return value
+    shared = [value]
+    distributed.broadcast_object_list(shared)
+    return shared[0]
 
 
 @torch.no_grad()

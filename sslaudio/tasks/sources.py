@@ -23,6 +23,10 @@ from sslaudio.plugins import Plugin
 from sslaudio.tasks.base import Task
 
 
+class AbsentError(ValueError):
+    """A corpus is nowhere that was looked."""
+
+
 @dataclass(frozen=True)
 class Source:
     """The clips of a corpus that are there."""
@@ -52,7 +56,7 @@ def root_of(task: str, given: Path | None) -> Path:
     if corpus is not None:
         return locate(corpus, given)
     if given is None:
-        raise ValueError(f"task {task} reads sound of your own; say where it is with --root")
+        raise AbsentError(f"task {task} reads sound of your own; say where it is with --root")
     return given
 
 
@@ -87,17 +91,17 @@ def locate(corpus: str, root: Path | None) -> Path:
     """
     where = root or os.environ.get("SSLAUDIO_DATA")
     if not where:
-        raise ValueError(
+        raise AbsentError(
             f"where is the corpus {corpus}? give --root DIR, or set $SSLAUDIO_DATA to the folder "
             f"that holds {corpus}/"
         )
     top = Path(where)
     told = "--root" if root else "$SSLAUDIO_DATA"
     if not top.is_dir():
-        raise ValueError(f"{told} {top} is no folder; set --root to one that holds {corpus}")
+        raise AbsentError(f"{told} {top} is no folder; set --root to one that holds {corpus}")
     found = next((place for place in _places(corpus, top) if is_there(corpus, place)), None)
     if found is None:
-        raise ValueError(
+        raise AbsentError(
             f"{corpus} is neither in {top} nor in a folder of it: looked for "
             f"{plugins.load('corpora', corpus).LAYOUT}, or shards that `sslaudio shards build "
             f"--corpus {corpus}` made; set --root to the folder that holds it"
@@ -129,6 +133,11 @@ def read(corpus: str, folder: Path, options: Any = None) -> Source:
     module = plugins.load("corpora", corpus)
     clips = module.build(options or module.Config(), folder)
     there = tuple(clip for clip in clips if clip.path.is_file())
+    if not there:
+        raise ValueError(
+            f"{folder} lists {len(clips)} clips of {corpus}, and none of them is there: the first "
+            f"is {clips[0].source if clips else 'none'}; set --root to the folder that holds them"
+        )
     return Source(there, len(clips) - len(there))
 
 

@@ -55,6 +55,12 @@ def accelerator_for(precision: str) -> Accelerator:
     return accelerator
 
 
+def join() -> None:
+    """Join the processes of a launch, if there is one: for work that has no accelerator."""
+    if launched_processes() is not None or "LOCAL_RANK" in os.environ:
+        accelerator_for("fp32")
+
+
 def from_first(accelerator: Accelerator, value: Any) -> Any:
     """The first process's ``value``, on all of them."""
     if accelerator.num_processes == 1:

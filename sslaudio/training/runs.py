@@ -6,6 +6,7 @@ events and ``checkpoints/step-00000123/``.
 
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import torch
 from torch import Tensor, nn
 
 from sslaudio.training import manifest
@@ -90,6 +92,12 @@ def read_weights(run: Path) -> dict[str, Tensor]:
     return load_tensors(run / WEIGHTS)
 
 
+def weights_digest(run: Path) -> str:
+    """SHA-256 of the file that holds the weights of a RUN or of one of its checkpoints."""
+    with (run / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def is_imported(run: Path) -> bool:
     """Whether ``run`` holds weights that no recipe made."""
     return (run / CONFIG).is_file() and not (run / "recipe.yaml").is_file()
@@ -115,6 +123,15 @@ def run_folder(run: Path) -> Path:
         f"{run} {what}: give a folder that `sslaudio pretrain`, `sslaudio finetune` or `sslaudio "
         f"weights import` wrote (there is a {CONFIG} in it), or one of its checkpoints"
     )
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 of a module's weights: their names, kinds, shapes and bytes."""
+    told = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        told.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        told.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return told.hexdigest()
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -1,0 +1,287 @@
+"""Many cells of one evaluation: task x checkpoint x protocol x labels x seed x fold.
+
+In:  a :class:`Plan`.
+Out: every cell in a file of its own, so that an evaluation goes on after a kill; its records and
+     predictions.
+
+Cells of one task and checkpoint make a :class:`Group`: they share the task's clips and the
+embeddings, and groups run side by side.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslaudio import adaptation
+from sslaudio import config as configs
+from sslaudio import recipe as recipes
+from sslaudio.data.processes import cores
+from sslaudio.downstream import predictions, results
+from sslaudio.downstream.cache import Cache, clip_name
+from sslaudio.downstream.few import limited
+from sslaudio.downstream.predictions import Predictions
+from sslaudio.downstream.results import Record
+from sslaudio.suite import Entry
+from sslaudio.tasks import sources
+from sslaudio.tasks.base import Fold, Published, Task
+from sslaudio.training import runs, storage
+from sslaudio.training.report import is_first_process, say, speak
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be evaluated."""
+
+    checkpoints: tuple[Path, ...]
+    """RUNs."""
+    random: bool
+    """Whether each of them is held against random weights of its own architecture too."""
+    protocols: tuple[str, ...]
+    """Adapters."""
+    seeds: int
+    """How many, from ``training.seed`` on."""
+    labels: tuple[int | None, ...]
+    """Labelled clips a class; None: all."""
+    root: Path | None
+    """Where the corpora are."""
+    out: Path
+    """Where cells, embeddings and tables go."""
+    given: dict[str, Any]
+    """Keys of a fine-tuning recipe, for all cells."""
+    words: tuple[str, ...]
+    """Flags on top."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A task with one start of weights."""
+
+    entry: Entry
+    checkpoint: Path | None
+    """Whose architecture; None: the recipe's."""
+    random: bool
+    """Whether its weights are random ones."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        start = "random weights" if self.random or self.checkpoint is None else self.checkpoint
+        return f"{self.entry.words} from {start}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished cell."""
+
+    record: Record
+    said: Path
+    """Its predictions."""
+    classes: tuple[str, ...]
+    published: tuple[Published, ...]
+
+
+def groups(plan: Plan, entries: Sequence[Entry]) -> list[Group]:
+    """What runs side by side."""
+    starts: list[tuple[Path | None, bool]] = [(run, False) for run in plan.checkpoints]
+    if plan.random or not starts:
+        starts += [(run, True) for run in plan.checkpoints or (None,)]
+    return [Group(entry, *start) for entry in entries for start in starts]
+
+
+def check(plan: Plan, group: Group) -> None:
+    """Refuse settings that do not go with a checkpoint, before any work.
+
+    Raises:
+        ValueError: names the key.
+    """
+    for protocol in plan.protocols:
+        _start(plan, group, protocol)
+
+
+def run_all(plan: Plan, chosen: Sequence[Group], jobs: int) -> tuple[list[Done], list[str]]:
+    """Run every group; gives the finished cells and what went wrong.
+
+    A group that fails does not stop the others.
+    """
+    found: dict[int, list[Done]] = {}
+    wrong: list[str] = []
+    for place, made in _made(plan, chosen, jobs):
+        if isinstance(made, ValueError):
+            wrong.append(f"{chosen[place].name}: {made}")
+            say(wrong[-1])
+        else:
+            found[place] = made
+    return [done for place in sorted(found) for done in found[place]], wrong
+
+
+def _made(
+    plan: Plan, chosen: Sequence[Group], jobs: int
+) -> Iterator[tuple[int, list[Done] | ValueError]]:
+    if jobs == 1 or len(chosen) == 1:
+        for place, group in enumerate(chosen):
+            yield place, _tried(plan, group)
+        return
+    threads = max(1, cores() // jobs)
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        waiting = {
+            pool.submit(_job, plan, group, threads, place): place
+            for place, group in enumerate(chosen)
+        }
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+
+
+def _job(plan: Plan, group: Group, threads: int, place: int) -> list[Done] | ValueError:
+    """A group in a process of its own, with its share of the cores and one of the GPUs."""
+    speak()
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place % torch.cuda.device_count())
+    return _tried(plan, group)
+
+
+def _tried(plan: Plan, group: Group) -> list[Done] | ValueError:
+    try:
+        return list(run(plan, group))
+    except ValueError as error:
+        return error
+
+
+def run(plan: Plan, group: Group) -> Iterator[Done]:
+    """Every cell of a group; those that are there are read."""
+    task = sources.task_of(group.entry.task, plan.root, say)
+    published = task.published
+    cache = Cache(plan.out / "embeddings", adaptation.embedded, is_first_process())
+    for protocol in plan.protocols:
+        recipe, start = _start(plan, group, protocol)
+        for labels in plan.labels:
+            for seed in _seeds(plan, group, recipe, labels):
+                for fold in task.folds:
+                    few = limited(task, fold, labels, seed)
+                    own = _recipe(recipe, seed, few)
+                    done = _cell(plan, group, task, few, own, start, labels, cache)
+                    yield replace(done, published=published)
+
+
+def _start(plan: Plan, group: Group, protocol: str) -> tuple[recipes.Finetune, adaptation.Start]:
+    given = {**plan.given, "task": configs.plain(group.entry.task)}
+    words = ["--adapter", protocol, *plan.words]
+    recipe, start = adaptation.recipe_over(group.checkpoint, given, words)
+    return recipe, replace(start, run=None) if group.random else start
+
+
+def _seeds(plan: Plan, group: Group, recipe: recipes.Finetune, labels: int | None) -> range:
+    """Of what has a closed form all seeds are one, unless weights or labels are drawn."""
+    first = recipe.training.seed
+    drawn = group.random or group.checkpoint is None or labels is not None
+    fixed = recipe.adapter.build().trains == "nothing" and not drawn
+    return range(first, first + (1 if fixed else plan.seeds))
+
+
+def _recipe(recipe: recipes.Finetune, seed: int, fold: Fold) -> recipes.Finetune:
+    """The recipe with this seed, its batch no larger than the clips there are."""
+    batch = min(recipe.training.batch, max(2, len(fold.train)))
+    return replace(recipe, training=replace(recipe.training, seed=seed, batch=batch))
+
+
+def _cell(
+    plan: Plan,
+    group: Group,
+    task: Task,
+    fold: Fold,
+    recipe: recipes.Finetune,
+    start: adaptation.Start,
+    labels: int | None,
+    cache: Cache,
+) -> Done:
+    told = _identity(group, task, fold, recipe, start, labels)
+    name = _slug(group, recipe, fold, labels, told)
+    path, said = plan.out / "cells" / f"{name}.json", plan.out / "cells" / f"{name}.npz"
+    if not (path.is_file() and said.is_file()):
+        say(f"{name.rpartition('-')[0]} …")
+        outcome = adaptation.adapt(
+            recipe, start, task, fold, path.parent, cache, _progress(name, recipe)
+        )
+        record = replace(outcome.record, labels=labels)
+        if is_first_process():
+            predictions.write(said, task, fold, outcome.test_scores)
+            results.write(path, [record])
+        say(f"{name.rpartition('-')[0]}: {results.told(record)}")
+        return Done(record, said, task.classes, ())
+    return Done(results.read(path)[0], said, task.classes, ())
+
+
+def _progress(name: str, recipe: recipes.Finetune) -> Callable[[int, dict[str, float]], None]:
+    """Tells every so many-th epoch."""
+    epochs = recipe.training.epochs
+    every = max(1, epochs // 5)
+
+    def tell(epoch: int, scalars: dict[str, float]) -> None:
+        if epoch % every == 0:
+            say(
+                f"{name.rpartition('-')[0]}: epoch {epoch}/{epochs}  loss {scalars['loss']:.3f}  "
+                f"validation {100 * scalars['validation']:.1f}"
+            )
+
+    return tell
+
+
+def _identity(
+    group: Group,
+    task: Task,
+    fold: Fold,
+    recipe: recipes.Finetune,
+    start: adaptation.Start,
+    labels: int | None,
+) -> dict[str, Any]:
+    """All that a cell's score hangs on, so that a cell of other settings is another cell."""
+    clips = hashlib.sha256()
+    for part, examples in fold.parts().items():
+        for example in examples:
+            clips.update(f"{part} {clip_name(example)} {example.target}".encode())
+    weights = runs.weights_digest(start.run) if start.run else None
+    told = {
+        "recipe": configs.plain(recipe),
+        "weights": weights,
+        "config": start.config,
+        "clips": clips.hexdigest(),
+        "labels": labels,
+        "random": group.random,
+    }
+    return json.loads(json.dumps(told, default=str))
+
+
+def _slug(
+    group: Group,
+    recipe: recipes.Finetune,
+    fold: Fold,
+    labels: int | None,
+    told: dict[str, Any],
+) -> str:
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
+    start = "random" if group.random or not group.checkpoint else group.checkpoint.resolve().name
+    words = [group.entry.words, recipe.adapter.name, start]
+    words += [f"{labels}-labels"] if labels else []
+    words += [f"fold-{fold.name}", f"seed-{recipe.training.seed}", digest]
+    text = "-".join(words)
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
+
+
+def said_by(done: Sequence[Done]) -> list[Predictions]:
+    """The predictions of cells, a fold each: those of the first seed."""
+    first = min(one.record.seed for one in done)
+    return [predictions.read(one.said) for one in done if one.record.seed == first]
+
+
+def write_plan(plan: Plan, entries: Sequence[Entry]) -> None:
+    """``plan.json``: what was asked for, to be read again."""
+    told = {**asdict(plan), "suite": [entry.words for entry in entries]}
+    text = json.dumps(told, indent=2, default=str) + "\n"
+    storage.write_text(plan.out / "plan.json", text)
