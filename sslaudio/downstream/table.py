@@ -13,7 +13,8 @@ import io
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -144,32 +145,30 @@ def half_interval(values: Sequence[float]) -> float:
 def resampled(parts: Sequence[Predictions], by: str, draws: int = DRAWS) -> tuple[float, float]:
     """95 % interval of a score over test sets drawn anew, whole speakers or recordings at a time.
 
+    The test clips of all folds are one set: what a fold leaves out whole, such as a speaker, is a
+    unit of it.
+
     Args:
-        parts: predictions of every fold; a fold's score is its own, the row's their mean.
+        parts: predictions of every fold.
         by: ``speaker``, ``recording`` or ``clip``; a clip without one is a unit of its own.
         draws: resamples, from a fixed seed.
 
-    Source: Efron & Tibshirani 1993, the percentile interval.
+    Source: Efron & Tibshirani 1993, chapter 13, the percentile interval.
     """
     random = np.random.default_rng(0)
-    scores = [list(_draws(part, by, draws, random)) for part in parts]
-    means = np.nanmean(np.array(scores, float), axis=0)
-    low, high = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def _draws(part: Predictions, by: str, draws: int, random: np.random.Generator) -> Iterable[float]:
-    names, unit = np.unique(np.array(part.groups(by)), return_inverse=True)
+    targets = np.concatenate([part.targets for part in parts])
+    scores = np.concatenate([part.scores for part in parts])
+    groups = [group for part in parts for group in part.groups(by)]
+    names, unit = np.unique(np.array(groups), return_inverse=True)
     members = [np.flatnonzero(unit == place) for place in range(len(names))]
+    found = []
     for _ in range(draws):
         units = random.integers(0, len(names), len(names))
         chosen = np.concatenate([members[one] for one in units])
-        try:
-            figures = measured(part.targets[chosen], part.scores[chosen])
-        except ValueError:  # by chance no clip of any class
-            yield math.nan
-        else:
-            yield next(iter(figures.values()))
+        with suppress(ValueError):  # by chance no clip of any class
+            found.append(next(iter(measured(targets[chosen], scores[chosen]).values())))
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def with_published(
