@@ -2,6 +2,7 @@
 
     sslaudio weights import --from hf MIT/ast-finetuned-audioset-10-10-0.4593 --out runs/ast
     sslaudio weights export --to hf --checkpoint runs/ast --out ast-hf
+    sslaudio weights merge --checkpoint RUN2 --out RUN3     an adapter folded into its base
 
 What a source does not tell is assumed and said; a leaf of features or backbone sets it otherwise.
 """
@@ -77,6 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     out.add_argument("--checkpoint", type=Path, required=True, metavar="RUN")
     out.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    whole = verbs.add_parser(
+        "merge",
+        help="fold an adapter into its base: one RUN that needs no other",
+        allow_abbrev=False,
+    )
+    whole.add_argument("--checkpoint", type=Path, required=True, metavar="RUN")
+    whole.add_argument("--out", type=Path, required=True, metavar="RUN2", help="a new folder")
 
 
 def main(arguments: argparse.Namespace, flags: list[str]) -> int:
@@ -89,7 +97,10 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     if arguments.weights_verb == "import":
         return _import(arguments, flags)
     if flags:
-        raise ValueError(f"weights export takes no {flags[0]}; see sslaudio weights export --help")
+        verb = f"weights {arguments.weights_verb}"
+        raise ValueError(f"{verb} takes no {flags[0]}; see sslaudio {verb} --help")
+    if arguments.weights_verb == "merge":
+        return _merge(arguments.checkpoint, out)
     return _export(arguments.checkpoint, out)
 
 
@@ -278,6 +289,20 @@ def read_classes(file: Path) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"{file} names {sorted(twice)[0]!r} twice; give every class its own name")
     return names
+
+
+def _merge(run: Path, out: Path) -> int:
+    """Write an adapted RUN as one that holds all its weights."""
+    config = runs.read_config(run)
+    if "base" not in config:
+        raise ValueError(
+            f"{run} holds all its weights already: only runs of adapters (lora, bitfit) are merged"
+        )
+    weights = models.backbone_weights(run)
+    kept = {key: value for key, value in config.items() if key not in ("base", "adapter")}
+    runs.save_weights(out, weights, {**kept, "merged": {"adapter": config["adapter"]}})
+    say(f"done: {out}, {config['adapter']['name']} folded into its base")
+    return 0
 
 
 def _export(run: Path, out: Path) -> int:

@@ -32,8 +32,8 @@ def pretrained(tmp_path_factory) -> Path:
     synth.build(folder / "synth", clips=100, seed=0)
     words = [
         "pretrain", "--config", "demo", "--data.shards", folder / "synth", "--training.steps", "1",
-        "--data.batch", "4", "--backbone.dim", "16", "--backbone.heads", "2", "--backbone.depth", "2",
-        "--out", folder / "tiny",
+        "--data.batch", "4", "--backbone.dim", "16", "--backbone.heads", "2",
+        "--backbone.depth", "2", "--out", folder / "tiny",
     ]  # fmt: skip
     assert main([str(word) for word in words]) == 0
     return folder / "tiny"
