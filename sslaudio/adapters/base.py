@@ -77,3 +77,13 @@ def norm_weights(encoder: Encoder) -> set[nn.Parameter]:
     """Gains and biases of the backbone's layer norms."""
     norms = (part for part in encoder.backbone.modules() if isinstance(part, nn.LayerNorm))
     return {parameter for norm in norms for parameter in norm.parameters()}
+
+
+def check_rate(rate: float) -> None:
+    """Refuse an ``adapter.rate`` that is none.
+
+    Raises:
+        ValueError: it is not above 0.
+    """
+    if not rate > 0:
+        raise ValueError(f"adapter.rate is {rate:g}; it is above 0 (usual: 1 to 10)")

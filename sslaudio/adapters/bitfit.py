@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sslaudio.adapters.base import Adapter, learn, norm_weights
+from sslaudio.adapters.base import Adapter, check_rate, learn, norm_weights
 from sslaudio.backbones.encoder import Encoder
 
 
@@ -13,6 +13,12 @@ class Config:
 
     norm_gains: bool = False
     """Whether the gains of the layer norms learn too; the paper leaves them as they are."""
+    rate: float = 10.0
+    """Rate of what it adds as a multiple of ``training.learning_rate``, the head's and full
+    fine-tuning's; chosen on ten words."""
+
+    def __post_init__(self) -> None:
+        check_rate(self.rate)
 
 
 class BitFit:
@@ -38,8 +44,8 @@ class BitFit:
         """Its weights are plain."""
 
     def rate_share(self, name: str, encoder: Encoder) -> float:
-        """All alike."""
-        return 1.0
+        """Its own multiple."""
+        return self.config.rate
 
 
 def build(config: Config) -> Adapter:

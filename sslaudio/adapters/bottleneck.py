@@ -6,7 +6,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslaudio.adapters.base import Adapter, learn, norm_weights
+from sslaudio.adapters.base import Adapter, check_rate, learn, norm_weights
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.backbones.linear import Linear
 
@@ -19,8 +19,12 @@ class Config:
     """Width that a token is squeezed to; the paper: 8 to 256, 64 for most tasks."""
     norms: bool = True
     """Whether the layer norms learn too, as in the paper."""
+    rate: float = 3.0
+    """Rate of what it adds as a multiple of ``training.learning_rate``, the head's and full
+    fine-tuning's; chosen on ten words."""
 
     def __post_init__(self) -> None:
+        check_rate(self.rate)
         if self.dim < 1:
             raise ValueError(f"adapter.dim is {self.dim}; it is at least 1 (usual: 8 to 64)")
 
@@ -76,8 +80,8 @@ class Bottleneck:
         )
 
     def rate_share(self, name: str, encoder: Encoder) -> float:
-        """All alike."""
-        return 1.0
+        """Its own multiple."""
+        return self.config.rate
 
 
 def build(config: Config) -> Adapter:

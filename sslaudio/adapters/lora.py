@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sslaudio.adapters.base import Adapter
+from sslaudio.adapters.base import Adapter, check_rate
 from sslaudio.backbones.encoder import Encoder
 
 MAPS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
@@ -24,8 +24,12 @@ class Config:
     """Maps of every block: queries, keys and values in one; attention's output; the MLP's two. The
     paper adapts queries and values alone; all maps: Dettmers et al. 2023 (QLoRA,
     arXiv:2305.14314), section 4."""
+    rate: float = 3.0
+    """Rate of what it adds as a multiple of ``training.learning_rate``, the head's and full
+    fine-tuning's; chosen on ten words."""
 
     def __post_init__(self) -> None:
+        check_rate(self.rate)
         if self.rank < 1:
             raise ValueError(f"adapter.rank is {self.rank}; it is at least 1 (usual: 4 or 8)")
         if self.alpha < 1:
@@ -88,8 +92,8 @@ class LoRA:
         del encoder.backbone.peft_config
 
     def rate_share(self, name: str, encoder: Encoder) -> float:
-        """All alike."""
-        return 1.0
+        """Its own multiple."""
+        return self.config.rate
 
 
 def build(config: Config) -> Adapter:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import nn
 
-from sslaudio.adapters.base import Adapter, learn
+from sslaudio.adapters.base import Adapter, check_rate, learn
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.backbones.prompts import Prompts
 
@@ -16,8 +16,12 @@ class Config:
 
     count: int = 10
     """Learned tokens of each block; the paper: 10."""
+    rate: float = 10.0
+    """Rate of what it adds as a multiple of ``training.learning_rate``, the head's and full
+    fine-tuning's; chosen on ten words."""
 
     def __post_init__(self) -> None:
+        check_rate(self.rate)
         if self.count < 1:
             raise ValueError(f"adapter.count is {self.count}; it is at least 1 (usual: 10)")
 
@@ -56,8 +60,8 @@ class Prompt:
         )
 
     def rate_share(self, name: str, encoder: Encoder) -> float:
-        """All alike."""
-        return 1.0
+        """Its own multiple."""
+        return self.config.rate
 
 
 def build(config: Config) -> Adapter:

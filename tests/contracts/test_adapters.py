@@ -84,7 +84,7 @@ def test_what_learns_is_what_it_says_and_what_the_embedding_depends_on(adapter, 
     assert bool(found) == (adapter.trains == "encoder")
     assert found <= {name for name, _ in encoder.embedding_weights()}
     assert adapter.trains in ("nothing", "head", "encoder")
-    assert all(0 < adapter.rate_share(name, encoder) <= 1 for name in found)
+    assert all(adapter.rate_share(name, encoder) > 0 for name in found)
 
 
 def test_few_weights_learn_but_in_full(name, adapter, make):
