@@ -74,7 +74,7 @@ def ours(size: str, fold: Fold, task: Task, precision: str, epochs: int) -> list
         seconds.append(clock["spent"])
         clock["spent"] = 0.0
 
-    Learner._step = timed  # type: ignore[method-assign]
+    Learner._step = timed  # type: ignore[method-assign, assignment]
     try:
         supervised.fit(encoder, task, fold, adapter, [], recipe.training, told)
     finally:
