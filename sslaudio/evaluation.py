@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,8 @@ def run(plan: Plan, group: Group) -> Iterator[Done]:
     """Every cell of a group; those that are there are read."""
     task = sources.task_of(group.entry.task, plan.root, say)
     published = task.published
-    cache = Cache(plan.out / "embeddings", adaptation.embedded, is_first_process())
+    work_out = partial(_embedded, f"embedding {group.name}")
+    cache = Cache(plan.out / "embeddings", work_out, is_first_process())
     for protocol in plan.protocols:
         recipe, start = _start(plan, group, protocol)
         for labels in plan.labels:

@@ -167,7 +167,8 @@ def _fold(
 
 
 def _embedded(fold: str, encoder: Encoder, examples: Sequence[Example]) -> adaptation.Rows:
-    with progress.shown(f"{fold}, {len(examples)} clips", len(examples)) as advance:
+    shown = progress.shown if is_first_process() else progress.silent
+    with shown(f"{fold}, {len(examples)} clips", len(examples)) as advance:
         return adaptation.embedded(encoder, examples, embed.telling(advance))
 
 

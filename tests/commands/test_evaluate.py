@@ -112,9 +112,9 @@ def test_embeddings_are_worked_out_once(corpora, pretrained, tmp_path, monkeypat
     asked = []
     own = adaptation.embedded
 
-    def counting(encoder, examples):
+    def counting(encoder, examples, told):
         asked.extend(example.key for example in examples)
-        return own(encoder, examples)
+        return own(encoder, examples, told)
 
     monkeypatch.setattr(adaptation, "embedded", counting)
     words = ["--checkpoint", pretrained, "--suite", "esc50", "--root", corpora, *SMALL]
