@@ -23,15 +23,17 @@ import torch
 from sslaudio import adaptation
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
+from sslaudio.backbones.encoder import Encoder
+from sslaudio.data import progress
 from sslaudio.data.processes import cores
-from sslaudio.downstream import predictions, results
+from sslaudio.downstream import embed, predictions, results
 from sslaudio.downstream.cache import Cache, clip_name
 from sslaudio.downstream.few import limited
 from sslaudio.downstream.predictions import Predictions
 from sslaudio.downstream.results import Record
 from sslaudio.suite import Entry
 from sslaudio.tasks import sources
-from sslaudio.tasks.base import Fold, Published, Task
+from sslaudio.tasks.base import Example, Fold, Published, Task
 from sslaudio.training import runs, storage
 from sslaudio.training.report import is_first_process, say, speak
 
@@ -170,6 +172,12 @@ def run(plan: Plan, group: Group) -> Iterator[Done]:
                     own = _recipe(recipe, seed, few)
                     done = _cell(plan, group, task, few, own, start, labels, cache)
                     yield replace(done, published=published)
+
+
+def _embedded(title: str, encoder: Encoder, examples: Sequence[Example]) -> adaptation.Rows:
+    shown = progress.shown if is_first_process() else progress.silent
+    with shown(title, len(examples)) as advance:
+        return adaptation.embedded(encoder, examples, embed.telling(advance))
 
 
 def _start(plan: Plan, group: Group, protocol: str) -> tuple[recipes.Finetune, adaptation.Start]:
