@@ -103,15 +103,29 @@ def decode_bytes(
     return limited(resample(mono(channels, name), native_rate, sample_rate))
 
 
+class Straight(soundfile.SoundFile):
+    """A sound that is read from its beginning on.
+
+    soundfile seeks after every read what it has just read to; in an MP3, whose frames lean on the
+    ones before, what comes next is wrong then.
+    """
+
+    def seekable(self) -> bool:
+        """Say no, so that nothing is sought."""
+        return False
+
+
 @contextmanager
-def opened(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
+def opened(
+    file: BinaryIO, name: str, kind: type[soundfile.SoundFile] = soundfile.SoundFile
+) -> Iterator[soundfile.SoundFile]:
     """A sound to read from, as long as it tells its length.
 
     Raises:
         DecodeError: it is none, or cannot be read on; it names ``name``.
     """
     try:
-        with soundfile.SoundFile(file) as sound:
+        with kind(file) as sound:
             if sound.frames >= _UNKNOWN_FRAMES:
                 reason = "does not tell its length (written to a pipe?); encode it again"
                 raise DecodeError(name, reason)

@@ -16,7 +16,7 @@ import soundfile
 import soxr
 from jaxtyping import Float32
 
-from sslaudio.data.decode import DecodeError, limited, mono, opened
+from sslaudio.data.decode import DecodeError, Straight, limited, mono, opened
 
 BLOCK = 1 << 18
 """Samples a channel that are decoded together: 16 s at 16 kHz."""
@@ -31,7 +31,7 @@ def samples_of(path: Path, sample_rate: int) -> int:
     with _opened(path) as sound:
         count = sound.frames
         if sound.format == "MP3":  # whose header may tell an estimate
-            count = sum(len(block) for block in sound.blocks(BLOCK, always_2d=True))
+            count = sum(map(len, _channels(sound)))
         if not count:
             raise DecodeError(str(path), "holds no samples")
         # As many as soxr gives.
@@ -70,8 +70,7 @@ def _blocks(path: Path, sample_rate: int) -> Iterator[Float32[np.ndarray, "sampl
     with _opened(path) as sound:
         rate, left, given = sound.samplerate, sound.frames, 0
         resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-        while True:
-            channels = sound.read(BLOCK, dtype="float32", always_2d=True)
+        for channels in _channels(sound):
             left -= len(channels)
             ends = len(channels) < BLOCK
             if ends and left > 0 and sound.format != "MP3":
@@ -86,8 +85,15 @@ def _blocks(path: Path, sample_rate: int) -> Iterator[Float32[np.ndarray, "sampl
             if len(block):
                 given += len(block)
                 yield limited(block)
-            if ends:
-                return
+
+
+def _channels(sound: soundfile.SoundFile) -> Iterator[Float32[np.ndarray, "samples channels"]]:
+    """Blocks from the beginning to the end; the last one is shorter than the others, or empty."""
+    ends = False
+    while not ends:
+        channels = sound.read(BLOCK, dtype="float32", always_2d=True)
+        ends = len(channels) < BLOCK
+        yield channels
 
 
 @contextmanager
@@ -97,7 +103,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         with path.open("rb") as file:
             if not path.stat().st_size:
                 raise DecodeError(str(path), "empty: 0 bytes")
-            with opened(file, str(path)) as sound:
+            with opened(file, str(path), Straight) as sound:
                 yield sound
     except FileNotFoundError:
         raise DecodeError(str(path), "missing") from None
