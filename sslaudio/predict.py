@@ -80,7 +80,8 @@ def main(arguments: argparse.Namespace) -> int:
         timeline_told.write_csv(arguments.csv, panel, predicted.files)
     if arguments.plot:
         drawn = timeline_told.draw_all(arguments.plot, panel, predicted.files)
-        say(f"{len(drawn)} files are long enough to be drawn: {arguments.plot}")
+        none = f"no file is longer than a window of {panel.window_seconds:g} s"
+        say(f"drawn: {', '.join(map(str, drawn)) or none}")
     for path, reason in predicted.failures:
         say(f"cannot read {path}: {reason}")
     if predicted.failures:

@@ -141,14 +141,16 @@ def spectrogram(path: Path, front_end: FrontEnd) -> Float[np.ndarray, "bins colu
         config.stretch(first, min(first + step, frames)) for first in range(0, frames, step)
     ]
     spans = [(start, min(end, samples)) for start, end, _ in stretches]
-    columns = []
+    # Laid out beforehand: many small pieces among the large ones would keep freed memory apart.
+    shown = np.empty((config.bins, -(-frames // together)), np.float32)
     for number, waveform in enumerate(cut_out(path, config.sample_rate, spans)):
         wide = min(step, frames - number * step)
         before = stretches[number][2]
         lengths = torch.tensor([len(waveform)])
         picture = whole(torch.from_numpy(waveform)[None], lengths)[0][0, :, before : before + wide]
-        columns += [part.mean(dim=1).numpy() for part in picture.split(together, dim=1)]
-    return np.stack(columns, axis=1)
+        for column, part in enumerate(picture.split(together, dim=1), number * step // together):
+            shown[:, column] = part.mean(dim=1).numpy()
+    return shown
 
 
 def _edges(file: Timeline) -> Float[np.ndarray, " edges"]:
