@@ -39,6 +39,9 @@ VERBS = {
         "sslaudio.evaluate", "score checkpoints on tasks by protocols, in one table", True
     ),
     "embed": Verb("sslaudio.embed", "write one embedding a clip to a .npz file"),
+    "predict": Verb(
+        "sslaudio.predict", "tell the top classes of sound files, and of long ones when"
+    ),
     "weights": Verb(
         "sslaudio.weights", "import others' weights as a run; export one to Hugging Face", True
     ),

@@ -118,6 +118,7 @@ class AST(nn.Module):
         self.bins = bins
         self.patch = config.patch
         self.stride = config.stride or config.patch
+        self.field = self.patch
         self.first = ((self.patch[0] - 1) / 2, (self.patch[1] - 1) / 2)
         self.checkpointing = config.gradient_checkpointing
         self.cutter = Cutter(self.patch, self.stride, bins, config.whole_patches)

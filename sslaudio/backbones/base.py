@@ -95,6 +95,9 @@ class Backbone(Protocol):
     first: tuple[float, float]
     """(bins, frames) from the picture's first value to the middle of what the first token sees
     before attention; the same after every block."""
+    field: tuple[int, int]
+    """(bins, frames) of the picture that a token sees before attention, the same after every block;
+    ``first`` is the middle of the first one's."""
     hides_parts: bool
     """Whether patches finer than ``patch`` can be hidden."""
     drop_shapes: tuple[str, ...]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sslaudio.backbones.base import Grid, Kept, Tokens
 from sslaudio.backbones.inspect import Inspection, inspect
-from sslaudio.backbones.pooling import check, pool, pooled_dim
+from sslaudio.backbones.pooling import check, masked_mean, pool, pooled_dim
 from sslaudio.data.decode import resample
 from sslaudio.features.front_end import FrontEnd
 
@@ -58,6 +58,7 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.pooling = pooling
         self.pooled_block = pooled_block
+        self.window_frames = window_frames
         self.window_columns = self.backbone.grid(window_frames).columns
         rows = self.backbone.grid(window_frames, pooled_block).rows
         self.dim = pooled_dim(pooling, rows, self.backbone.width(pooled_block))
@@ -147,6 +148,61 @@ class Encoder(nn.Module):
         """Embeddings from what :meth:`tokens` gave for clips of so many frames."""
         return pool(tokens, self.backbone.columns(frames, self.pooled_block), self.pooling)
 
+    def frames(
+        self,
+        pictures: Float[Tensor, "clips bins frames"],
+        frames: Int[Tensor, " clips"],
+    ) -> Float[Tensor, "clips columns dim"]:
+        """One embedding a column of the token grid: the mean of its rows' sounding tokens.
+
+        Args:
+            pictures: standardised, padded columns 0.
+            frames: columns of each that are sound.
+
+        Returns:
+            Of the pooled block, whatever the pooling; 0 in columns of padding. What a column sees,
+            :meth:`spans` tells.
+        """
+        return _by_column(self.tokens(pictures, frames))
+
+    def frames_of_windows(
+        self,
+        pictures: Float[Tensor, "windows bins frames"],
+        frames: Int[Tensor, " windows"],
+    ) -> Float[Tensor, "windows columns dim"]:
+        """As :meth:`frames`, of pictures that are windows of a clip already, and are not cut."""
+        return _by_column(self._through(pictures, frames, None))
+
+    def windows(self, frames: int) -> list[Window]:
+        """The windows that a clip of so many frames is cut into."""
+        return cut(self.backbone.columns(torch.tensor([frames])), self.window_columns)
+
+    def shown(self, window: Window, frames: int) -> tuple[int, int]:
+        """Frames of a clip, which has so many, that a window sees: first, and behind the last."""
+        start = window.first * self.backbone.stride[1]
+        return start, min(start + self.backbone.spanned(window.last - window.first), frames)
+
+    def spans(self, samples: int) -> Float[Tensor, "columns 2"]:
+        """Seconds at which what each column of a clip's grid sees begins and ends.
+
+        Before attention, from the first to the last sample of its frames, inside of the clip. The
+        middles are those that :meth:`inspect` tells. A MAST column sees its stem's few frames, and
+        what lies between it and the next one by pooling.
+
+        Args:
+            samples: of the clip, at the model's rate.
+        """
+        frames = self.front_end.lengths(torch.tensor([samples]))
+        columns = int(self.backbone.columns(frames, self.pooled_block))
+        step = self.backbone.stride[1] // self.backbone.finer(self.pooled_block)
+        middle = self.backbone.first[1] + step * torch.arange(columns, dtype=torch.float64)
+        reach = (self.backbone.field[1] - 1) / 2
+        features = self.front_end.config
+        starts = (middle - reach) * features.hop_samples - features.margin_samples
+        ends = (middle + reach) * features.hop_samples - features.margin_samples
+        edges = torch.stack([starts, ends + features.settings.window_samples], dim=1)
+        return (edges.clamp(0, samples) / self.sample_rate).float()
+
     def tokens(
         self,
         pictures: Float[Tensor, "clips bins frames"],
@@ -213,11 +269,8 @@ class Encoder(nn.Module):
         windows: list[Window],
         drop: Drop | None,
     ) -> Tokens:
-        starts = [window.first * self.backbone.stride[1] for window in windows]
-        ends = [
-            min(start + self.backbone.spanned(window.last - window.first), int(frames[window.clip]))
-            for window, start in zip(windows, starts, strict=True)
-        ]
+        shown = [self.shown(window, int(frames[window.clip])) for window in windows]
+        starts, ends = zip(*shown, strict=True)
         longest = max(end - start for start, end in zip(starts, ends, strict=True))
         cut_out = pictures.new_zeros(len(windows), pictures.shape[1], longest)
         for row, (window, start, end) in enumerate(zip(windows, starts, ends, strict=True)):
@@ -226,6 +279,11 @@ class Encoder(nn.Module):
             starts, device=frames.device
         )
         return self._through(cut_out, count, drop)
+
+
+def _by_column(tokens: Tokens) -> Float[Tensor, "clips columns dim"]:
+    laid, seen = tokens.laid()
+    return masked_mean(laid.float(), seen[..., None], (1,))
 
 
 def resampled(

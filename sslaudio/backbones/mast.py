@@ -134,6 +134,7 @@ class MAST(nn.Module):
         self.checkpointing = config.gradient_checkpointing
         self.padding = config.padding
         self.stem_patch, self.stem_stride = config.stem_patch, config.stem_stride
+        self.field = self.stem_patch
         high, wide = self.stem_patch  # poolings are centred: their first token is the stem's
         self.first = ((high - 1) / 2 - self.padding[0], (wide - 1) / 2 - self.padding[1])
         if bins + 2 * self.padding[0] < self.stem_patch[0]:

@@ -11,7 +11,10 @@ seconds.
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -94,19 +97,62 @@ def decode_bytes(
     """As :func:`decode`, from bytes; ``name`` is what a :class:`DecodeError` calls them."""
     if not data:
         raise DecodeError(name, "empty: 0 bytes")
+    with opened(io.BytesIO(data), name) as sound:
+        native_rate = sound.samplerate
+        channels = _read(sound, start_seconds, seconds, name)
+    return limited(resample(mono(channels, name), native_rate, sample_rate))
+
+
+class Straight(soundfile.SoundFile):
+    """A sound that is read from its beginning on.
+
+    soundfile seeks after every read what it has just read to; in an MP3, whose frames lean on the
+    ones before, what comes next is wrong then.
+    """
+
+    def seekable(self) -> bool:
+        """Say no, so that nothing is sought."""
+        return False
+
+
+@contextmanager
+def opened(
+    file: BinaryIO, name: str, kind: type[soundfile.SoundFile] = soundfile.SoundFile
+) -> Iterator[soundfile.SoundFile]:
+    """A sound to read from, as long as it tells its length.
+
+    Raises:
+        DecodeError: it is none, or cannot be read on; it names ``name``.
+    """
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as sound:
-            native_rate = sound.samplerate
-            channels = _read(sound, start_seconds, seconds, name)
+        with kind(file) as sound:
+            if sound.frames >= _UNKNOWN_FRAMES:
+                reason = "does not tell its length (written to a pipe?); encode it again"
+                raise DecodeError(name, reason)
+            yield sound
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise DecodeError(name, f"cannot be decoded: {_reason(error)}") from error
-    mono = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
-    if not len(mono):
+
+
+def mono(
+    channels: Float32[np.ndarray, "samples channels"], name: str
+) -> Float32[np.ndarray, "samples"]:
+    """The mean of channels that hold sound.
+
+    Raises:
+        DecodeError: they hold none.
+    """
+    mean = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
+    if not len(mean):
         raise DecodeError(name, "holds no samples")
-    if not math.isfinite(_peak(mono)):
+    if not math.isfinite(_peak(mean)):
         raise DecodeError(name, "holds samples that are not finite numbers")
-    mono = resample(mono, native_rate, sample_rate)
-    return mono if _peak(mono) <= 1.0 else np.clip(mono, -1.0, 1.0)
+    return mean
+
+
+def limited(waveform: Float32[np.ndarray, "samples"]) -> Float32[np.ndarray, "samples"]:
+    """A waveform in [-1, 1]."""
+    return waveform if _peak(waveform) <= 1.0 else np.clip(waveform, -1.0, 1.0)
 
 
 def resample(
@@ -123,8 +169,6 @@ def _read(
     sound: soundfile.SoundFile, start_seconds: float, seconds: float | None, name: str
 ) -> Float32[np.ndarray, "samples channels"]:
     """Seek, then decode no more than was asked for."""
-    if sound.frames >= _UNKNOWN_FRAMES:
-        raise DecodeError(name, "does not tell its length (written to a pipe?); encode it again")
     start = min(round(start_seconds * sound.samplerate), sound.frames)
     wanted = sound.frames - start
     if seconds is not None:

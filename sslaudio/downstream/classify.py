@@ -82,6 +82,17 @@ class Classifier(nn.Module):
         """Hz that the waveforms must have."""
         return self.encoder.sample_rate
 
+    @property
+    def clip_seconds(self) -> float:
+        """Length of what it hears as one clip: the nominal one, else that of the backbone's clips.
+
+        A model of fixed length hears no more than that.
+        """
+        features, rate = self.encoder.front_end.config, self.sample_rate
+        if self.seconds is not None and not features.cuts(round(self.seconds * rate)):
+            return self.seconds
+        return features.samples(features.legacy_frames or self.encoder.window_frames) / rate
+
     def forward(
         self,
         waveforms: Float[Tensor, "clips samples"],

@@ -174,7 +174,7 @@ def _embed(
     failures: dict[int, DecodeError] = {}
     sample_rate: int = encoder.sample_rate  # type: ignore[assignment]
     batch_samples = round(batch_seconds * sample_rate)
-    with _evaluating(encoder):
+    with evaluating(encoder):
         for window in _windows(sources, sample_rate, workers, batch_samples, failures):
             for batch in _batches(window, batch_samples):
                 for sound, row in zip(batch, _forward(encoder, batch), strict=True):
@@ -247,7 +247,7 @@ def _forward(encoder: nn.Module, batch: Sequence[_Sound]) -> Float[np.ndarray, "
 
 
 @contextmanager
-def _evaluating(encoder: nn.Module) -> Iterator[None]:
+def evaluating(encoder: nn.Module) -> Iterator[None]:
     """Eval mode inside; outside, every submodule in the mode it had."""
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()

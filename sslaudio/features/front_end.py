@@ -207,6 +207,26 @@ class Config:
         """
         return self.legacy_frames or self._whole(samples)
 
+    def samples(self, frames: int) -> int:
+        """The least samples whose picture has so many columns of sound."""
+        return max(
+            1,
+            (frames - 1) * self.hop_samples
+            + self.settings.window_samples
+            - 2 * self.margin_samples,
+        )
+
+    def stretch(self, first: int, last: int) -> tuple[int, int, int]:
+        """Which samples of a clip show columns ``first`` to ``last`` (left out) of its picture.
+
+        Returns:
+            The first sample, the one behind the last, and how many columns the picture of these
+            samples alone has before ``first``: those see zeros where the clip has sound.
+        """
+        before = min(first, -(-self.margin_samples // self.hop_samples))
+        end = (last - 1) * self.hop_samples - self.margin_samples + self.settings.window_samples
+        return (first - before) * self.hop_samples, max(1, end), before
+
     def cuts(self, samples: int) -> bool:
         """Whether the picture of ``samples`` of sound shows its beginning alone."""
         return self.legacy_frames is not None and self._whole(samples) > self.legacy_frames

@@ -103,6 +103,17 @@ def is_imported(run: Path) -> bool:
     return (run / CONFIG).is_file() and not (run / "recipe.yaml").is_file()
 
 
+def is_run(path: Path) -> bool:
+    """Whether ``path`` is a RUN, one of its checkpoints, or a folder with a RUN a fold."""
+    place = path.resolve()
+    of_checkpoint = place.parent.name == "checkpoints" and place.parent.parent / CONFIG
+    return (
+        (place / CONFIG).is_file()
+        or (of_checkpoint and of_checkpoint.is_file())
+        or any(place.glob(f"fold-*/{CONFIG}"))
+    )
+
+
 def run_folder(run: Path) -> Path:
     """The RUN that ``run`` is, or is a checkpoint of.
 
