@@ -193,6 +193,11 @@ def fit(
         ValueError: a batch is larger than the training part, or the loss is not finite.
     """
     check_batch(task, len(fold.train), config.batch, fold.name)
+    if task.kind == "number" and (config.balanced or config.loss != "auto"):
+        raise ValueError(
+            f"{task.name} tells a number, which has no classes to balance and a loss of its own; "
+            f"leave out training.balanced and training.loss"
+        )
     torch.manual_seed(config.seed)
     adapter.adapt(encoder)
     columns = len(task.classes) or 1
@@ -313,20 +318,12 @@ class Learner:
         own = gather.share(examples)
         random = np.random.default_rng((self.config.seed, step, ranks.rank()))
         self.optimiser.zero_grad()
-        total = torch.zeros((), device=self.learning[0].device)
-        least = 2 if isinstance(self.classifier.head, LearningHead) else 1  # which standardises
-        if len(own) >= least:
-            scores, targets = self._heard(own, step, random)
-            each = loss(
-                scores.float(),
-                targets,
-                self.task.kind,
-                self.config.loss,
-                self.config.label_smoothing,
-            )
-            total = each.sum() / len(examples)
-            total.backward()
-            total = total.detach()
+        scores, targets = self._heard(own, step, random)
+        smoothing = self.config.label_smoothing
+        each = loss(scores.float(), targets, self.task.kind, self.config.loss, smoothing)
+        total = each.sum() / len(examples)
+        total.backward()
+        total = total.detach()
         self._exchange(total)
         if not torch.isfinite(total):
             raise ValueError(
