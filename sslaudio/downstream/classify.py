@@ -110,9 +110,11 @@ class Classifier(nn.Module):
     ) -> Float[Tensor, "clips classes"]:
         """Score standardised pictures; ``drop`` as :meth:`Encoder.tokens` has it."""
         tokens = self.encoder.tokens(pictures, frames, drop)
-        if reads(self.head) == "tokens":
-            return self.head(tokens)
-        return self.head(self.encoder.pooled(tokens, frames))
+        # In bfloat16 a number near 1000 would be told in steps of 4.
+        with torch.autocast(pictures.device.type, enabled=False):
+            if reads(self.head) == "tokens":
+                return self.head(tokens)
+            return self.head(self.encoder.pooled(tokens, frames))
 
     def shares(self, scores: Float[Tensor, "clips classes"]) -> Float[Tensor, "clips classes"]:
         """Scores as shares from 0 to 1: of one (one class a clip), each by itself, or the number.

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sslaudio import ranks
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.tasks.base import Example, Task, classes_of
 
@@ -22,6 +23,8 @@ Pictures = tuple[Float[Tensor, "clips bins frames"], Int[Tensor, " clips"]]
 """Standardised pictures, and the columns of each that are sound."""
 AT_ONCE = 64
 """Clips whose pictures are made together."""
+LEAST = 2
+"""Clips that a process needs of a batch: one alone cannot be standardised."""
 SAMPLES_AT_ONCE = 1 << 21
 """Samples, with padding, that the front end is given together: two minutes at 16 kHz."""
 
@@ -137,7 +140,7 @@ def by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
 def batches(
     examples: Sequence[Example], batch: int, seed: int, epoch: int, balanced: bool
 ) -> Iterator[list[Example]]:
-    """The clips of an epoch, in an order of its own; a last single one joins the rest.
+    """The clips of an epoch, in an order of its own; too few for a last batch join the rest.
 
     Args:
         examples: training clips.
@@ -155,7 +158,7 @@ def batches(
     else:
         order = generator.permutation(len(examples))
     cuts = list(range(batch, len(order), batch))
-    if cuts and len(order) - cuts[-1] < 2:
+    if cuts and len(order) - cuts[-1] < LEAST * ranks.count():
         cuts.pop()
     for rows in np.split(order, cuts):
         yield [examples[row] for row in rows]
@@ -173,7 +176,7 @@ def rarity(examples: Sequence[Example]) -> Float[np.ndarray, "clips"]:
 
 
 def check_batch(task: Task, count: int, batch: int, fold: str) -> None:
-    """Refuse a batch that is larger than the training part.
+    """Refuse a batch that is larger than the training part, or too small to be shared.
 
     Raises:
         ValueError: names the key and what would do.
@@ -182,4 +185,9 @@ def check_batch(task: Task, count: int, batch: int, fold: str) -> None:
         raise ValueError(
             f"training.batch is {batch}, but fold {fold} of {task.name} has {count} training "
             f"clips; set training.batch to at most that"
+        )
+    if batch < LEAST * ranks.count():
+        raise ValueError(
+            f"training.batch is {batch} over {ranks.count()} processes, each of which needs "
+            f"{LEAST} clips of it; set training.batch to {LEAST * ranks.count()} or more"
         )

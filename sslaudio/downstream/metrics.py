@@ -62,7 +62,7 @@ def _of_several(targets: Bool[np.ndarray, "clips classes"], scores: Scores) -> d
     told = {"mAP": float(np.nanmean(precisions))}
     if not np.isnan(areas).all():
         told["AUC"] = float(np.nanmean(areas))
-        if told["AUC"] < 1:
+        if 0 < told["AUC"] < 1:
             told["d_prime"] = d_prime(told["AUC"])
     return told
 

@@ -8,6 +8,7 @@ Several processes learn together: each takes its share of every batch, gradients
 whole batch, and every clip of validation and test is scored once.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +53,8 @@ class Config:
     """AdamW's; AST and SSAST: 0.95 0.999."""
     warmup_share: float = 0.1
     """Share of the steps in which the rate rises."""
+    warmup_steps: int | None = None
+    """Those steps themselves, 0 for none; unset: the share above. AST on AudioSet: 1000."""
     schedule: Literal["cosine", "steps"] = "cosine"
     """What the rate does then: fall along a cosine to 0, or be cut at the ends of epochs."""
     cut_from: int = 5
@@ -63,6 +66,8 @@ class Config:
     loss: Loss = "auto"
     """``ce``: cross-entropy over the classes; ``bce``: each class by itself; ``auto``: ce where a
     clip has one class, bce where it has several. A number is told by its squared error."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0 leaves them, as AST and SSAST do."""
     label_smoothing: float = 0.1
     """Share of a target spread over all classes (bce: over yes and no)."""
     mixup: Literal["none", "wave", "log"] = "none"
@@ -113,6 +118,11 @@ class Config:
         for key in ("cut_from", "cut_every", "test_crops", "average_from", "patience"):
             if (value := getattr(self, key)) is not None and value < 1:
                 raise ValueError(f"training.{key} is {value}; it is at least 1")
+        if (self.warmup_steps or 0) < 0 or self.clip_norm < 0:
+            raise ValueError(
+                f"training.warmup_steps is {self.warmup_steps} and training.clip_norm "
+                f"{self.clip_norm:g}; both are at least 0, which turns them off"
+            )
         if not 0 <= self.mixup_chance <= 1 or self.mixup_alpha <= 0:
             raise ValueError(
                 f"training.mixup_chance is {self.mixup_chance:g}, from 0 to 1, and "
@@ -132,10 +142,12 @@ class Config:
 
     def share(self, step: int, steps: int, epoch: int) -> float:
         """Share of the full rate at ``step`` of ``steps``, in an epoch from 1."""
-        warmup = max(1, int(self.warmup_share * steps))
+        warmup = self.warmup_steps
+        if warmup is None:
+            warmup = int(self.warmup_share * steps)
         if self.schedule == "cosine":
-            return rate_share(step, steps, warmup, 0.0)
-        risen = min(1.0, (step + 1) / warmup) if self.warmup_share else 1.0
+            return rate_share(step, steps, max(1, warmup), 0.0)
+        risen = min(1.0, (step + 1) / max(1, warmup))
         return risen * stepped_share(epoch, self.cut_from, self.cut_every, self.cut_to)
 
 
@@ -181,6 +193,11 @@ def fit(
         ValueError: a batch is larger than the training part, or the loss is not finite.
     """
     check_batch(task, len(fold.train), config.batch, fold.name)
+    if task.kind == "number" and (config.balanced or config.loss != "auto"):
+        raise ValueError(
+            f"{task.name} tells a number, which has no classes to balance and a loss of its own; "
+            f"leave out training.balanced and training.loss"
+        )
     torch.manual_seed(config.seed)
     adapter.adapt(encoder)
     columns = len(task.classes) or 1
@@ -301,25 +318,19 @@ class Learner:
         own = gather.share(examples)
         random = np.random.default_rng((self.config.seed, step, ranks.rank()))
         self.optimiser.zero_grad()
-        total = torch.zeros(())
-        if len(own) > 1 or not isinstance(self.classifier.head, LearningHead):
-            scores, targets = self._heard(own, step, random)
-            each = loss(
-                scores.float(),
-                targets,
-                self.task.kind,
-                self.config.loss,
-                self.config.label_smoothing,
+        scores, targets = self._heard(own, step, random)
+        smoothing = self.config.label_smoothing
+        each = loss(scores.float(), targets, self.task.kind, self.config.loss, smoothing)
+        total = each.sum() / len(examples)
+        total.backward()
+        total = total.detach()
+        self._exchange(total)
+        if not torch.isfinite(total):
+            raise ValueError(
+                f"the loss became {total.item()}; lower training.learning_rate or set "
+                f"training.precision fp32"
             )
-            total = each.sum() / len(examples)
-            if not torch.isfinite(total):
-                raise ValueError(
-                    f"the loss became {total.item()}; lower training.learning_rate or set "
-                    f"training.precision fp32"
-                )
-            total.backward()
-        self._exchange()
-        nn.utils.clip_grad_norm_(self.learning, 1.0)
+        nn.utils.clip_grad_norm_(self.learning, self.config.clip_norm or math.inf)
         self.optimiser.step()
         for augment in self.augments:
             if isinstance(augment, nn.Module):  # one that remembers
@@ -371,10 +382,11 @@ class Learner:
             recordings=numbered([example.key for example in examples]).to(device),
         )
 
-    def _exchange(self) -> None:
-        """Make every process's gradients those of the whole batch."""
+    def _exchange(self, total: Tensor) -> None:
+        """Make every process's loss and gradients those of the whole batch."""
         if not ranks.several():
             return
+        distributed.all_reduce(total)
         for parameter in self.learning:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

@@ -82,6 +82,15 @@ def test_d_prime_of_an_area_known_by_hand():
     assert d_prime(0.5) == 0.0
 
 
+@pytest.mark.parametrize("area", [0.0, 1.0])
+def test_an_area_at_either_end_has_no_d_prime(area):
+    targets = np.array([[True, False], [False, True]])
+
+    told = measured(targets, targets * (2 * area - 1))
+
+    assert told["AUC"] == area and set(told) == {"mAP", "AUC"}  # an infinite one is no JSON
+
+
 def test_a_number_is_scored_by_the_share_of_variance_told():
     told = measured(np.array([1.0, 2.0, 3.0]), np.array([[1.0], [2.0], [4.0]]))
 
