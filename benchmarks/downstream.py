@@ -74,7 +74,7 @@ def _evaluate(data: Path, start: str, protocol: str, task: str, seeds: Sequence[
     """Random weights are drawn in the shape of the pretrained ones."""
     few = len(seeds) == 1
     name = f"{start} {protocol} {task}" + ("" if few else f" of {len(seeds)} seeds")
-    out = RUNS / "cells"
+    out = RUNS / f"cells-{start}"  # apart, so that both may run at once
     every = [str(RUNS / f"real-{seed}") for seed in (seeds if start == "pretrained" else seeds[:1])]
     command = [
         "sslaudio", "evaluate", "--checkpoint", *every, "--suite", TASKS[task], "--protocols",
