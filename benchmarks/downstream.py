@@ -81,7 +81,7 @@ def _evaluate(data: Path, start: str, protocol: str, task: str, seeds: Sequence[
         protocol, "--root", str(data), "--out", str(out), "--config", RECIPE,
     ]  # fmt: skip
     if start == "random":
-        command += ["--random", "--seeds", str(len(seeds))]
+        command += ["--random", "alone", "--seeds", str(len(seeds))]
     return Cell(name, command, out, start)
 
 

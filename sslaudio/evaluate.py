@@ -42,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", type=Path, nargs="+", default=[], metavar="RUN")
     parser.add_argument(
-        "--random", action="store_true", help="random weights of the same architecture beside"
+        "--random",
+        nargs="?",
+        const="beside",
+        choices=("beside", "alone"),
+        help="random weights of each checkpoint's architecture, beside it or alone",
     )
     parser.add_argument("--suite", default="quick", help=f"{', '.join(suite.SUITES)}, NAME[,NAME…]")
     parser.add_argument("--protocols", default="knn,linear", help="adapters, parted by commas")

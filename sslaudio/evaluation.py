@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -44,8 +44,8 @@ class Plan:
 
     checkpoints: tuple[Path, ...]
     """RUNs."""
-    random: bool
-    """Whether each of them is held against random weights of its own architecture too."""
+    random: Literal["beside", "alone"] | None
+    """Whether random weights of their architectures are evaluated too, or alone."""
     protocols: tuple[str, ...]
     """Adapters."""
     seeds: int
@@ -92,7 +92,9 @@ class Done:
 
 def groups(plan: Plan, entries: Sequence[Entry]) -> list[Group]:
     """What runs side by side."""
-    starts: list[tuple[Path | None, bool]] = [(run, False) for run in plan.checkpoints]
+    starts: list[tuple[Path | None, bool]] = []
+    if plan.random != "alone":
+        starts += [(run, False) for run in plan.checkpoints]
     if plan.random or not starts:
         starts += [(run, True) for run in plan.checkpoints or (None,)]
     return [Group(entry, *start) for entry in entries for start in starts]

@@ -124,6 +124,16 @@ def test_embeddings_are_worked_out_once(corpora, pretrained, tmp_path, monkeypat
     assert len(asked) == len(set(asked)) == 6  # in three folds and two protocols
 
 
+def test_random_weights_alone_leave_the_checkpoint_out(corpora, pretrained, tmp_path):
+    words = ["--checkpoint", pretrained, "--random", "alone", "--suite", "fsdd", "--seeds", 2]
+    words += ["--protocols", "linear", "--root", corpora, "--out", tmp_path / "out", *SMALL]
+
+    assert evaluate(*words) == 0
+
+    records = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(one["checkpoint"], one["seed"]) for one in records] == [(None, 0), (None, 1)]
+
+
 def test_an_absent_corpus_is_skipped_with_a_line_that_says_where_it_looked(
     corpora, pretrained, tmp_path, capsys
 ):
