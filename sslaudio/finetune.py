@@ -104,12 +104,17 @@ def _held(out: Path) -> AbstractContextManager[None]:
 def _check_free(out: Path, recipe: recipes.Finetune) -> None:
     """Refuse a folder that holds results, or another run; one cut short goes on.
 
+    A run of other settings that finished no fold is begun anew.
+
     Raises:
         ValueError: names the folder.
     """
     begun = out / "recipe.yaml"
     there = configs.read_yaml(begun) if begun.is_file() else None
-    other = runs.is_imported(out) or (there is not None and there != configs.plain(recipe))
+    folds = [*out.glob("fold.json"), *out.glob("fold-*/fold.json")]
+    other = runs.is_imported(out)
+    if there is not None:
+        other |= "task" not in there or (bool(folds) and there != configs.plain(recipe))
     if (out / "results.json").is_file() or (out / "checkpoints").exists() or other:
         raise ValueError(f"--out {out} holds a run already; give another")
 
