@@ -42,7 +42,8 @@ class Adapter(Protocol):
         ...
 
     def rate_share(self, name: str, encoder: Encoder) -> float:
-        """Share of the learning rate for the encoder's weight ``name``."""
+        """Share of the learning rate for the encoder's weight ``name``; where the head alone
+        learns, for the head's."""
         ...
 
 

@@ -477,7 +477,9 @@ def _optimiser(classifier: Classifier, adapter: Adapter, config: Config) -> torc
         if not parameter.requires_grad:
             continue
         share = config.head_rate
-        if name.startswith("encoder."):
+        if adapter.trains == "head":
+            share *= adapter.rate_share(name, classifier.encoder)
+        elif name.startswith("encoder."):
             share = adapter.rate_share(name.removeprefix("encoder."), classifier.encoder)
         groups.setdefault((share, parameter in matrices), []).append(parameter)
     return torch.optim.AdamW(
