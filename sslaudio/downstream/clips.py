@@ -157,11 +157,16 @@ def batches(
         order = generator.choice(len(examples), len(examples), p=chances / chances.sum())
     else:
         order = generator.permutation(len(examples))
-    cuts = list(range(batch, len(order), batch))
-    if cuts and len(order) - cuts[-1] < LEAST * ranks.count():
-        cuts.pop()
-    for rows in np.split(order, cuts):
+    for rows in np.split(order, cuts(len(order), batch)):
         yield [examples[row] for row in rows]
+
+
+def cuts(clips: int, batch: int) -> list[int]:
+    """Where the batches of an epoch begin, but for the first."""
+    places = list(range(batch, clips, batch))
+    if places and clips - places[-1] < LEAST * ranks.count():
+        places.pop()
+    return places
 
 
 def rarity(examples: Sequence[Example]) -> Float[np.ndarray, "clips"]:

@@ -26,7 +26,7 @@ from sslaudio.backbones.drop import keep
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.downstream import gather
 from sslaudio.downstream.classify import Classifier, LearningHead, reads
-from sslaudio.downstream.clips import Bank, batches, check_batch, padded
+from sslaudio.downstream.clips import Bank, batches, check_batch, cuts, padded
 from sslaudio.downstream.metrics import Scores, measured
 from sslaudio.downstream.mixing import Loss, Mix, laid, loss
 from sslaudio.downstream.probe import first
@@ -245,7 +245,7 @@ class Learner:
     def learn(self, progress: Callable[[int, dict[str, float]], None] | None) -> int:
         """Go through the epochs; gives the best, 0 for the mean of several."""
         config = self.config
-        steps_an_epoch = -(-len(self.fold.train) // config.batch)
+        steps_an_epoch = len(cuts(len(self.fold.train), config.batch)) + 1
         step, best_epoch = 0, 0
         mean = Mean()
         for epoch in range(1, config.epochs + 1):
