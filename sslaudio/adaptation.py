@@ -5,9 +5,11 @@ Out: an :class:`Outcome`: the record of its scores, the scores clip by clip, and
 """
 
 import copy
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,8 @@ class Start:
     """A RUN or one of its checkpoints; None: random weights."""
     config: Mapping[str, Any] | None
     """The RUN's ``config.json`` with the recipe's settings laid over it."""
+    tuned_on: Mapping[str, Any] | None = None
+    """``task``, ``fold`` and ``clips`` of a RUN that was fine-tuned before."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ def recipe_over(
         merged = configs.parse_flags(words, recipes.Finetune, given)
         return configs.build(recipes.Finetune, merged), Start(None, None)
     own = runs.read_config(checkpoint)
+    tuned_on = {key: own.pop(key, None) for key in ("task", "fold", "clips")}
     for other in ("head", "objective", "base", "adapter", "classes", "kind", "seconds"):
         own.pop(other, None)  # the model's own are made below
     recipe: recipes.Finetune = recipes.over(own, given, words, recipes.Finetune)
@@ -89,7 +94,7 @@ def recipe_over(
         )
     own["features"] = configs.plain(recipe.features)
     own["backbone"] = configs.plain(recipe.backbone)
-    return recipe, Start(checkpoint, own)
+    return recipe, Start(checkpoint, own, tuned_on if tuned_on["task"] else None)
 
 
 def adapt(
@@ -140,6 +145,8 @@ def adapt(
         seconds=time.perf_counter() - began,
         chosen=found.chosen,
         figures=measured(targets, found.test_scores),
+        variant=variant(recipe),
+        notes=(*task.notes, *_heard_before(start, task, fold)),
     )
     told = {
         **config,
@@ -148,10 +155,56 @@ def adapt(
         "seconds": task.seconds,
         "task": configs.plain(recipe.task),
         "fold": fold.name,
+        "clips": fold.fingerprint(),
         "head": classify.told(found.head),
         **({"adapter": configs.plain(recipe.adapter), "base": base} if few else {}),
     }
     return Outcome(record, found.validation_scores, found.test_scores, {**head, **own}, told)
+
+
+def variant(recipe: recipes.Finetune) -> str:
+    """The task's settings that are not its defaults: which of its variants this is."""
+    config = recipe.task.config
+    usual = {field.name: field.default for field in fields(config)}
+    told = {name: value for name, value in vars(config).items() if value != usual[name]}
+    return " ".join(f"{name}={value}" for name, value in told.items())
+
+
+def _heard_before(start: Start, task: Task, fold: Fold) -> tuple[str, ...]:
+    """A note where the checkpoint was fine-tuned on this task, on other clips than the fold's."""
+    before = start.tuned_on
+    if start.run is None or before is None or before["task"]["name"] != task.name:
+        return ()
+    if before["clips"] == fold.fingerprint():
+        return ()
+    return (
+        f"{start.run} was fine-tuned on fold {before['fold']} of {task.name}: it may have learned "
+        f"from the test clips of other folds and variants",
+    )
+
+
+def identity(
+    recipe: recipes.Finetune, start: Start, fold: Fold, names: Callable[[Example], str]
+) -> str:
+    """SHA-256 of all that a score hangs on: settings, weights, and the clips as they lie there.
+
+    Args:
+        recipe: how it is adapted.
+        start: weights.
+        fold: its clips.
+        names: gives each clip's name, which changes with its sound.
+    """
+    told = hashlib.sha256()
+    for part, examples in fold.parts().items():
+        for example in examples:
+            told.update(f"{part} {names(example)} {example.target}".encode())
+    settings = {
+        "recipe": configs.plain(recipe),
+        "weights": runs.weights_digest(start.run) if start.run else None,
+        "config": start.config,
+    }
+    told.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    return told.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -246,7 +299,9 @@ def embedded(
 ) -> Rows:
     """What an encoder, or a classifier, makes of clips; several processes share the work."""
     own = gather.share(examples)
-    rows = list(embed.embed_examples(encoder, own, progress=progress)) if own else []
+    rows = gather.alike(
+        lambda: list(embed.embed_examples(encoder, own, progress=progress)) if own else []
+    )
     keys = [example.key for example in examples]
     return gather.gathered(keys, [example.key for example in own], rows)
 

@@ -59,11 +59,12 @@ def member_of(run: Path, task: Task, fold: Fold) -> Classifier:
             f"task {task.name} has {len(task.classes)} ({_few(task.classes)}); give runs that were "
             f"fine-tuned on this task and variant"
         )
-    trained = runs.read_config(own if own.is_dir() else run).get("fold")
-    if trained not in (None, fold.name):
+    config = runs.read_config(own if own.is_dir() else run)
+    if config.get("clips") != fold.fingerprint():
         raise ValueError(
-            f"{run} was trained on fold {trained} and would be tested on fold {fold.name}, whose "
-            f"clips it may have learned from; give runs of all folds, or --task.folds {trained}"
+            f"{run} was trained on other parts (its fold is {config.get('fold')}) and would be "
+            f"tested on fold {fold.name}, whose clips it may have learned from; give runs that "
+            f"were fine-tuned on these very folds, from the same clips with the same settings"
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return classifier.to(device)

@@ -19,13 +19,11 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-import torch
-
 from sslaudio import config as configs
 from sslaudio import evaluation, plugins, ranks, suite
 from sslaudio import recipe as recipes
-from sslaudio.data.processes import cores
 from sslaudio.downstream import pictures, results, table
+from sslaudio.downstream.predictions import Predictions
 from sslaudio.evaluation import Done, Plan
 from sslaudio.tasks import sources
 from sslaudio.training import runs
@@ -68,10 +66,11 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     """Run every cell, write the table, print it."""
     speak()
     join()
-    torch.set_num_threads(cores())
     plan, entries = _plan(arguments, flags)
     jobs = _jobs(arguments.jobs)
     runs.check_out(plan.out)
+    if any((plan.out / name).exists() for name in ("recipe.yaml", runs.CONFIG)):
+        raise ValueError(f"--out {plan.out} holds a run; give a folder for the evaluation alone")
     there = _present(entries, plan.root)
     with runs.held(plan.out) if is_first_process() else nullcontext():
         if is_first_process():
@@ -193,7 +192,7 @@ def _write(out: Path, done: Sequence[Done], bootstrap: str | None, confusion: bo
     for row in table.rows(records):
         cells = [one for one in done if table.key_of(one.record) == row.key]
         said = evaluation.said_by(cells)
-        rows.append(table.with_bootstrap(row, said, bootstrap) if bootstrap else row)
+        rows.append(_resampled(row, said, bootstrap))
         if confusion and said[0].targets.dtype.kind != "f":
             name = "-".join([row.task, row.protocol, Path(row.checkpoint).name])
             place = out / "classes" / f"{len(rows):02d}-{name}.png"
@@ -207,6 +206,17 @@ def _write(out: Path, done: Sequence[Done], bootstrap: str | None, confusion: bo
     if len({row.labels for row in rows}) > 1:
         pictures.labels_picture(out / "labels.png", rows)
     sys.stdout.write(table.markdown(shown) + "\n")
+
+
+def _resampled(row: table.Row, said: Sequence[Predictions], by: str | None) -> table.Row:
+    """A row with its bootstrap, where its corpus tells the units."""
+    if by is None:
+        return row
+    units = {group for part in said for group in part.groups(by)}
+    if by != "clip" and units == {key for part in said for key in part.keys}:
+        say(f"warning: {row.task} does not tell the {by} of any clip: no bootstrap for it")
+        return row
+    return table.with_bootstrap(row, said, by)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,18 @@ Cells of one task and checkpoint make a :class:`Group`: they share the task's cl
 embeddings, and groups run side by side.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from sslaudio import adaptation
+from sslaudio import adaptation, ranks
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
@@ -34,7 +33,7 @@ from sslaudio.downstream.results import Record
 from sslaudio.suite import Entry
 from sslaudio.tasks import sources
 from sslaudio.tasks.base import Example, Fold, Published, Task
-from sslaudio.training import runs, storage
+from sslaudio.training import storage
 from sslaudio.training.report import is_first_process, say, speak
 
 
@@ -90,14 +89,28 @@ class Done:
     published: tuple[Published, ...]
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A cell, or a whole group, that went wrong."""
+
+    what: str
+    """Which, and why."""
+
+
 def groups(plan: Plan, entries: Sequence[Entry]) -> list[Group]:
     """What runs side by side."""
+    different = {run.resolve(): run for run in reversed(plan.checkpoints)}
+    chosen = [run for run in plan.checkpoints if different[run.resolve()] is run]
     starts: list[tuple[Path | None, bool]] = []
     if plan.random != "alone":
-        starts += [(run, False) for run in plan.checkpoints]
+        starts += [(run, False) for run in chosen]
     if plan.random or not starts:
-        starts += [(run, True) for run in plan.checkpoints or (None,)]
+        starts += [(run, True) for run in chosen or (None,)]
     return [Group(entry, *start) for entry in entries for start in starts]
+
+
+CAUGHT = (ValueError, OSError, RuntimeError)
+"""What a cell may fail of without stopping the others; a GPU's lack of memory among them."""
 
 
 def check(plan: Plan, group: Group) -> None:
@@ -113,56 +126,46 @@ def check(plan: Plan, group: Group) -> None:
 def run_all(plan: Plan, chosen: Sequence[Group], jobs: int) -> tuple[list[Done], list[str]]:
     """Run every group; gives the finished cells and what went wrong.
 
-    A group that fails does not stop the others.
+    What fails does not stop the others.
     """
-    found: dict[int, list[Done]] = {}
-    wrong: list[str] = []
-    for place, made in _made(plan, chosen, jobs):
-        if isinstance(made, ValueError):
-            wrong.append(f"{chosen[place].name}: {made}")
-            say(wrong[-1])
-        else:
-            found[place] = made
-    return [done for place in sorted(found) for done in found[place]], wrong
+    found = sorted(_made(plan, chosen, jobs), key=lambda made: made[0])
+    cells = [one for _, made in found for one in made]
+    done = [one for one in cells if isinstance(one, Done)]
+    return done, [one.what for one in cells if isinstance(one, Failed)]
 
 
 def _made(
     plan: Plan, chosen: Sequence[Group], jobs: int
-) -> Iterator[tuple[int, list[Done] | ValueError]]:
+) -> Iterator[tuple[int, list[Done | Failed]]]:
     if jobs == 1 or len(chosen) == 1:
         for place, group in enumerate(chosen):
-            yield place, _tried(plan, group)
+            yield place, list(run(plan, group))
         return
     threads = max(1, cores() // jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         waiting = {
-            pool.submit(_job, plan, group, threads, place): place
-            for place, group in enumerate(chosen)
+            pool.submit(_job, plan, group, threads): place for place, group in enumerate(chosen)
         }
         for future in as_completed(waiting):
             yield waiting[future], future.result()
 
 
-def _job(plan: Plan, group: Group, threads: int, place: int) -> list[Done] | ValueError:
+def _job(plan: Plan, group: Group, threads: int) -> list[Done | Failed]:
     """A group in a process of its own, with its share of the cores and one of the GPUs."""
     speak()
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        torch.cuda.set_device(place % torch.cuda.device_count())
-    return _tried(plan, group)
+        torch.cuda.set_device(current_process()._identity[0] % torch.cuda.device_count())
+    return list(run(plan, group))
 
 
-def _tried(plan: Plan, group: Group) -> list[Done] | ValueError:
+def run(plan: Plan, group: Group) -> Iterator[Done | Failed]:
+    """Every cell of a group; those that are there are read, those that fail are told."""
     try:
-        return list(run(plan, group))
+        task = sources.task_of(group.entry.task, plan.root, say)
     except ValueError as error:
-        return error
-
-
-def run(plan: Plan, group: Group) -> Iterator[Done]:
-    """Every cell of a group; those that are there are read."""
-    task = sources.task_of(group.entry.task, plan.root, say)
-    published = task.published
+        yield _failed(group.name, error)
+        return
     work_out = partial(_embedded, f"embedding {group.name}")
     cache = Cache(plan.out / "embeddings", work_out, is_first_process())
     for protocol in plan.protocols:
@@ -170,10 +173,22 @@ def run(plan: Plan, group: Group) -> Iterator[Done]:
         for labels in plan.labels:
             for seed in _seeds(plan, group, recipe, labels):
                 for fold in task.folds:
-                    few = limited(task, fold, labels, seed)
-                    own = _recipe(recipe, seed, few)
-                    done = _cell(plan, group, task, few, own, start, labels, cache)
-                    yield replace(done, published=published)
+                    named = f"{group.name}, {protocol}, fold {fold.name}, seed {seed}"
+                    try:
+                        few = limited(task, fold, labels, seed)
+                        own = _recipe(recipe, seed, few, labels)
+                        batch = recipe.training.batch
+                        yield _cell(plan, group, task, few, own, start, labels, cache, batch)
+                    except CAUGHT as error:
+                        # Of several processes, only what all of them raise alike may be survived.
+                        if ranks.several() and not isinstance(error, ValueError):
+                            raise
+                        yield _failed(named, error)
+
+
+def _failed(what: str, error: Exception) -> Failed:
+    say(f"failed: {what}: {error}")
+    return Failed(f"{what}: {error}")
 
 
 def _embedded(title: str, encoder: Encoder, examples: Sequence[Example]) -> adaptation.Rows:
@@ -197,10 +212,18 @@ def _seeds(plan: Plan, group: Group, recipe: recipes.Finetune, labels: int | Non
     return range(first, first + (1 if fixed else plan.seeds))
 
 
-def _recipe(recipe: recipes.Finetune, seed: int, fold: Fold) -> recipes.Finetune:
-    """The recipe with this seed, its batch no larger than the clips there are."""
+def _recipe(
+    recipe: recipes.Finetune, seed: int, fold: Fold, labels: int | None
+) -> recipes.Finetune:
+    """The recipe with this seed, its batch no larger than the clips there are.
+
+    With few labels nothing is fitted on validation clips: they would be twice as many.
+    """
     batch = min(recipe.training.batch, max(2, len(fold.train)))
-    return replace(recipe, training=replace(recipe.training, seed=seed, batch=batch))
+    made = replace(recipe, training=replace(recipe.training, seed=seed, batch=batch))
+    if labels is None:
+        return made
+    return replace(made, probe=replace(made.probe, refit=False), knn=replace(made.knn, refit=False))
 
 
 def _cell(
@@ -212,25 +235,51 @@ def _cell(
     start: adaptation.Start,
     labels: int | None,
     cache: Cache,
+    batch: int,
 ) -> Done:
-    told = _identity(group, task, fold, recipe, start, labels)
-    name = _slug(group, recipe, fold, labels, told)
+    name = _name(group, recipe, start, fold, labels)
+    shown = name.rpartition("-")[0]
     path, said = plan.out / "cells" / f"{name}.json", plan.out / "cells" / f"{name}.npz"
-    if not (path.is_file() and said.is_file()):
-        say(f"{name.rpartition('-')[0]} …")
-        outcome = adaptation.adapt(
-            recipe, start, task, fold, path.parent, cache, _progress(name, recipe)
-        )
-        record = replace(outcome.record, labels=labels)
+    record = ranks.from_first(_there(path, said))
+    if record is None:
+        say(f"{shown} …")
+        progress = _progress(shown, recipe)
+        outcome = adaptation.adapt(recipe, start, task, fold, path.parent, cache, progress)
+        record = _with_notes(outcome.record, recipe, labels, batch)
         if is_first_process():
             predictions.write(said, task, fold, outcome.test_scores)
             results.write(path, [record])
-        say(f"{name.rpartition('-')[0]}: {results.told(record)}")
-        return Done(record, said, task.classes, ())
-    return Done(results.read(path)[0], said, task.classes, ())
+        say(f"{shown}: {results.told(record)}")
+    # A cell is known by what it hangs on: another run of the same weights may have left it.
+    run = None if group.random or group.checkpoint is None else str(group.checkpoint)
+    shape = str(group.checkpoint) if group.random and len(plan.checkpoints) > 1 else None
+    record = replace(record, checkpoint=run, shape=shape)
+    return Done(record, said, task.classes, task.published)
 
 
-def _progress(name: str, recipe: recipes.Finetune) -> Callable[[int, dict[str, float]], None]:
+def _there(path: Path, said: Path) -> Record | None:
+    """A finished cell's record; None where it is not there, or not whole."""
+    try:
+        predictions.read(said)
+        return results.read(path)[0]
+    except ValueError:
+        return None
+
+
+def _with_notes(
+    record: Record,
+    recipe: recipes.Finetune,
+    labels: int | None,
+    batch: int,
+) -> Record:
+    """A record with what the evaluation knows of it; ``batch`` is the one that was asked for."""
+    notes = record.notes
+    if recipe.training.batch < batch and recipe.adapter.build().trains != "nothing":
+        notes += (f"batches of {recipe.training.batch}: there are no more clips",)
+    return replace(record, labels=labels, notes=notes)
+
+
+def _progress(shown: str, recipe: recipes.Finetune) -> Callable[[int, dict[str, float]], None]:
     """Tells every so many-th epoch."""
     epochs = recipe.training.epochs
     every = max(1, epochs // 5)
@@ -238,50 +287,26 @@ def _progress(name: str, recipe: recipes.Finetune) -> Callable[[int, dict[str, f
     def tell(epoch: int, scalars: dict[str, float]) -> None:
         if epoch % every == 0:
             say(
-                f"{name.rpartition('-')[0]}: epoch {epoch}/{epochs}  loss {scalars['loss']:.3f}  "
+                f"{shown}: epoch {epoch}/{epochs}  loss {scalars['loss']:.3f}  "
                 f"validation {100 * scalars['validation']:.1f}"
             )
 
     return tell
 
 
-def _identity(
+def _name(
     group: Group,
-    task: Task,
-    fold: Fold,
     recipe: recipes.Finetune,
     start: adaptation.Start,
-    labels: int | None,
-) -> dict[str, Any]:
-    """All that a cell's score hangs on, so that a cell of other settings is another cell."""
-    clips = hashlib.sha256()
-    for part, examples in fold.parts().items():
-        for example in examples:
-            clips.update(f"{part} {clip_name(example)} {example.target}".encode())
-    weights = runs.weights_digest(start.run) if start.run else None
-    told = {
-        "recipe": configs.plain(recipe),
-        "weights": weights,
-        "config": start.config,
-        "clips": clips.hexdigest(),
-        "labels": labels,
-        "random": group.random,
-    }
-    return json.loads(json.dumps(told, default=str))
-
-
-def _slug(
-    group: Group,
-    recipe: recipes.Finetune,
     fold: Fold,
     labels: int | None,
-    told: dict[str, Any],
 ) -> str:
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
-    start = "random" if group.random or not group.checkpoint else group.checkpoint.resolve().name
-    words = [group.entry.words, recipe.adapter.name, start]
+    """What a cell's files are called: readable, and ending in all that its score hangs on."""
+    told = adaptation.identity(recipe, start, fold, clip_name)
+    begun = "random" if group.random or not group.checkpoint else group.checkpoint.resolve().name
+    words = [group.entry.words, recipe.adapter.name, begun]
     words += [f"{labels}-labels"] if labels else []
-    words += [f"fold-{fold.name}", f"seed-{recipe.training.seed}", digest]
+    words += [f"fold-{fold.name}", f"seed-{recipe.training.seed}", told[:12]]
     text = "-".join(words)
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
 

@@ -20,19 +20,17 @@ if __name__ == "__main__":  # run as a file: the folder above, not this one, hol
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-import torch
-
-from sslaudio import adaptation, ensemble
+from sslaudio import adaptation, ensemble, models, ranks
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import progress
-from sslaudio.data.processes import cores
 from sslaudio.downstream import embed, predictions, results, table
+from sslaudio.downstream.cache import clip_name
 from sslaudio.tasks import sources
 from sslaudio.tasks.base import Example, Fold, Task
 from sslaudio.training import runs, storage
@@ -64,7 +62,6 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     speak()
     join()
     recipe, start = _recipe(arguments, flags)
-    torch.set_num_threads(cores())
     task = sources.task_of(recipe.task, arguments.root, say)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     protocol = "ensemble" if arguments.ensemble else recipe.adapter.name
@@ -74,7 +71,8 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
         say(f"{task.name}: {'; '.join(task.notes)}")
     if arguments.ensemble:
         return _ensemble(arguments.ensemble, task, out)
-    _check_free(out, recipe)
+    kept = _kept(out, recipe, start, task)
+    _check_free(out, kept)
     _tell_cut(recipe, task)
     records: list[results.Record] = []
     with _held(out):
@@ -82,12 +80,12 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
             storage.write_text(out / "recipe.yaml", configs.to_yaml(recipe))
         for fold in task.folds:
             folder = out / f"fold-{fold.name}" if len(task.folds) > 1 else out
-            records.append(_fold(recipe, start, task, fold, folder))
+            records.append(_fold(recipe, start, task, fold, folder, kept[fold.name]))
             say(f"{task.name} {fold.name}: {results.told(records[-1])}")
         best = max(records, key=lambda record: record.validation)
         if is_first_process():
             if len(task.folds) > 1:
-                runs.copy_weights(out / f"fold-{best.fold}", out)
+                models.copy_run(out / f"fold-{best.fold}", out)
             results.write(out / "results.json", records)
     say(table.markdown(table.rows(records)))
     if len(task.folds) > 1:
@@ -101,22 +99,35 @@ def _held(out: Path) -> AbstractContextManager[None]:
     return runs.held(out) if is_first_process() else nullcontext()
 
 
-def _check_free(out: Path, recipe: recipes.Finetune) -> None:
+def _kept(
+    out: Path, recipe: recipes.Finetune, start: adaptation.Start, task: Task
+) -> dict[str, Path]:
+    """Where the record of each fold goes, named after all that its score hangs on."""
+    kept = {}
+    for fold in task.folds:
+        told = adaptation.identity(recipe, start, fold, clip_name)
+        folder = out / f"fold-{fold.name}" if len(task.folds) > 1 else out
+        kept[fold.name] = folder / f"record-{told[:12]}.json"
+    return kept
+
+
+def _check_free(out: Path, kept: Mapping[str, Path]) -> None:
     """Refuse a folder that holds results, or another run; one cut short goes on.
 
-    A run of other settings that finished no fold is begun anew.
+    A run of other settings, weights or clips that finished no fold is begun anew.
 
     Raises:
         ValueError: names the folder.
     """
     begun = out / "recipe.yaml"
-    there = configs.read_yaml(begun) if begun.is_file() else None
-    folds = [*out.glob("fold.json"), *out.glob("fold-*/fold.json")]
-    other = runs.is_imported(out)
-    if there is not None:
-        other |= "task" not in there or (bool(folds) and there != configs.plain(recipe))
-    if (out / "results.json").is_file() or (out / "checkpoints").exists() or other:
-        raise ValueError(f"--out {out} holds a run already; give another")
+    other = runs.is_imported(out) or (out / "checkpoints").exists()
+    other |= begun.is_file() and "task" not in configs.read_yaml(begun)
+    finished = {*out.glob("record-*.json"), *out.glob("fold-*/record-*.json")}
+    if (out / "results.json").is_file() or other or not finished <= set(kept.values()):
+        raise ValueError(
+            f"--out {out} holds a run already, or one of other settings, weights or clips; give "
+            f"another folder"
+        )
 
 
 def _recipe(
@@ -143,12 +154,17 @@ def _tell_cut(recipe: recipes.Finetune, task: Task) -> None:
 
 
 def _fold(
-    recipe: recipes.Finetune, start: adaptation.Start, task: Task, fold: Fold, out: Path
+    recipe: recipes.Finetune,
+    start: adaptation.Start,
+    task: Task,
+    fold: Fold,
+    out: Path,
+    kept: Path,
 ) -> results.Record:
     """Adapt to a fold and write its model and scores; or read those that are there."""
-    kept = out / "fold.json"
-    if kept.is_file():
-        return results.read(kept)[0]
+    there = ranks.from_first(results.read(kept)[0] if kept.is_file() else None)
+    if there is not None:
+        return there
     epochs = recipe.training.epochs
     report = Report(out, epochs, 0, aloud=is_first_process(), unit="epoch")
     began = time.perf_counter()
@@ -179,7 +195,7 @@ def _embedded(fold: str, encoder: Encoder, examples: Sequence[Example]) -> adapt
 
 def _ensemble(members: Sequence[Path], task: Task, out: Path) -> int:
     """Score the mean of what fine-tuned runs say, fold by fold."""
-    _check_free(out, recipes.Finetune())
+    _check_free(out, {})
     records = []
     with _held(out):
         for fold in task.folds:

@@ -129,6 +129,15 @@ def base_of(backbone: nn.Module, run: Path | None, seed: int, out: Path) -> dict
     return told
 
 
+def copy_run(source: Path, run: Path) -> None:
+    """Make the model of ``source`` that of ``run``; where its base lies is told from there."""
+    config = runs.read_config(source)
+    if "base" in config and config["base"]["run"] is not None:
+        base = {**config["base"], "beside": os.path.relpath(source / config["base"]["beside"], run)}
+        config["base"] = base
+    runs.save_weights(run, runs.read_weights(source), config)
+
+
 def _encoder(run: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Encoder:
     """The encoder of a RUN with its weights, adapted as it was."""
     if "base" not in config:
@@ -173,8 +182,12 @@ def _base(run: Path, config: Mapping[str, Any]) -> Encoder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(base["seed"])
             encoder = build_encoder(config)
-        if place is not None:
-            fill_backbone(encoder.backbone, backbone_weights(place), str(place))
+        try:
+            if place is not None:
+                fill_backbone(encoder.backbone, backbone_weights(place), str(place))
+        except ValueError:  # another model lies there
+            looked.append(f"{place} (another model)")
+            continue
         if runs.digest(encoder.backbone) == base["sha256"]:
             return encoder
         looked.append(f"{place or 'random weights of its seed'} (other weights)")
@@ -193,8 +206,7 @@ def _places(run: Path, base: Mapping[str, Any]) -> Iterator[Path | None]:
     if os.environ.get(BASE):
         yield Path(os.environ[BASE])
     yield Path(base["run"])
-    folder = runs.run_folder(run)
-    yield from (folder / base["beside"], folder.parent / base["beside"])
+    yield runs.run_folder(run) / base["beside"]
 
 
 def fill_backbone(backbone: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -36,6 +36,15 @@ def from_first(value: Given) -> Given:
     return shared[0]
 
 
+def all_values(value: Given) -> list[Given]:
+    """Every process's ``value``, the first one's first; through Python's own format."""
+    if not several():
+        return [value]
+    shared: list[Given] = [value] * count()
+    distributed.all_gather_object(shared, value)
+    return shared
+
+
 @torch.no_grad()
 def gathered(rows: Shaped[Tensor, "rows *rest"]) -> Shaped[Tensor, "all_rows *rest"]:
     """The rows of all processes, those of the first one first; all have as many. No gradient."""

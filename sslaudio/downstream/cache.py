@@ -4,12 +4,13 @@ In:  an encoder and clips.
 Out: their embeddings, read where they are kept and worked out where not.
 
 An encoder is known by its weights, its front end and its pooling; a clip by its key, its place
-in its file and the file's size. So a checkpoint that trains on, or a corpus that was mended, is
-embedded anew.
+in its file, and the file's size and time. So a checkpoint that trains on, or a corpus that was
+mended, is embedded anew.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -20,6 +21,7 @@ from jaxtyping import Float
 
 from sslaudio import ranks
 from sslaudio.backbones.encoder import Encoder
+from sslaudio.downstream.predictions import DAMAGED
 from sslaudio.tasks.base import Example
 from sslaudio.training import runs
 from sslaudio.training.storage import replacing
@@ -41,6 +43,7 @@ class Cache:
     def __init__(self, folder: Path, work_out: Embed, writes: bool) -> None:
         self.folder, self.work_out, self.writes = folder, work_out, writes
         self.held: dict[str, dict[str, np.ndarray]] = {}
+        _size.cache_clear()
 
     def __call__(
         self, encoder: Encoder, examples: Sequence[Example]
@@ -49,9 +52,9 @@ class Cache:
         name = named(encoder)
         held = self._read(name)
         names = [clip_name(example) for example in examples]
-        absent: list[int] = ranks.from_first(
-            [place for place, clip in enumerate(names) if clip not in held]
-        )
+        own = [place for place, clip in enumerate(names) if clip not in held]
+        # Folders may differ between machines: what one lacks, all work out together.
+        absent = sorted({place for places in ranks.all_values(own) for place in places})
         for first in range(0, len(absent), CLIPS_A_FILE):
             places = absent[first : first + CLIPS_A_FILE]
             rows = self.work_out(encoder, [examples[place] for place in places])
@@ -69,7 +72,7 @@ class Cache:
                 try:
                     with np.load(file, allow_pickle=False) as part:
                         keys, rows = part["clips"].tolist(), part["embeddings"]
-                except (OSError, ValueError, KeyError):
+                except (*DAMAGED, KeyError):
                     continue
                 self.held[name] |= dict(zip(keys, rows, strict=False))
         return self.held[name]
@@ -77,7 +80,7 @@ class Cache:
     def _write(self, name: str, rows: dict[str, np.ndarray]) -> None:
         clips = np.array(list(rows), np.str_)
         part = hashlib.sha256("".join(rows).encode()).hexdigest()[:16]
-        path = self.folder / name / f"{part}.npz"
+        path = self.folder / name / f"{part}-{os.getpid()}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as draft, draft.open("wb") as file:
             np.savez(file, clips=clips, embeddings=np.stack(list(rows.values())))
@@ -107,6 +110,7 @@ def clip_name(example: Example) -> str:
 
 
 @lru_cache(maxsize=1 << 20)
-def _size(path: Path) -> int:
-    """Bytes of a file, looked up once: every cell of an evaluation asks."""
-    return path.stat().st_size
+def _size(path: Path) -> tuple[int, int]:
+    """Bytes of a file and when it was written, looked up once: every cell of an evaluation asks."""
+    told = path.stat()
+    return told.st_size, told.st_mtime_ns

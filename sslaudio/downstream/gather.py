@@ -4,22 +4,43 @@ In:  keys, and on each process the rows of some of them.
 Out: on every process the rows of all, checked against the keys.
 """
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
 
 import numpy as np
 from jaxtyping import Shaped
-from torch import distributed
 
 from sslaudio import ranks
 
 Item = TypeVar("Item")
 """Anything that is shared out."""
+Made = TypeVar("Made")
+"""What some work gives."""
 
 
 def share(items: Sequence[Item]) -> list[Item]:
     """This process's part: every so many-th, so that long and short ones are dealt alike."""
     return list(items[ranks.rank() :: ranks.count()])
+
+
+def alike(work: Callable[[], Made]) -> Made:
+    """Do something on every process; where it fails on one, it fails on all, in the same words.
+
+    Else the others would wait for that one for ever.
+
+    Raises:
+        ValueError: as ``work`` does, here or elsewhere.
+    """
+    made, error = None, None
+    try:
+        made = work()
+    except ValueError as raised:
+        error = raised
+    words = ranks.all_values(None if error is None else str(error))
+    first = next((word for word in words if word is not None), None)
+    if first is not None:
+        raise error or ValueError(first)
+    return cast(Made, made)
 
 
 def gathered(
@@ -37,11 +58,8 @@ def gathered(
     """
     if len(own_keys) != len(own):
         raise ValueError(f"{len(own_keys)} keys came with {len(own)} rows")
-    told: list[tuple[Sequence[str], Sequence[np.ndarray]] | None] = [(own_keys, own)]
-    if ranks.several():
-        told = [None] * ranks.count()
-        distributed.all_gather_object(told, (list(own_keys), list(own)))
-    rows = {key: row for part in told if part for key, row in zip(*part, strict=True)}
+    told = ranks.all_values((list(own_keys), list(own)))
+    rows = {key: row for part in told for key, row in zip(*part, strict=True)}
     missing, more = [key for key in keys if key not in rows], set(rows) - set(keys)
     if missing or more or len(set(keys)) != len(keys):
         wrong = f"{missing[0]} is missing" if missing else f"{next(iter(more), keys[0])} is extra"

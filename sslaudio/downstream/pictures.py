@@ -83,13 +83,13 @@ def class_picture(path: Path, parts: Sequence[Predictions], classes: Sequence[st
 
 def labels_picture(path: Path, table: Sequence[Row]) -> None:
     """Score against labelled clips a class; all of them stand at the right edge."""
-    tasks = list(dict.fromkeys((row.task, row.split) for row in table))
+    tasks = list(dict.fromkeys(row.shown_on for row in table))
     figure = Figure(figsize=(7, 3.2 * len(tasks)), layout="constrained")
     panels = figure.subplots(len(tasks), 1, squeeze=False)[:, 0]
     steps = sorted({row.labels for row in table if row.labels is not None})
     ticks = [*map(str, steps), "all"]
     for panel, task in zip(panels, tasks, strict=True):
-        own = [row for row in table if (row.task, row.split) == task and not row.theirs]
+        own = [row for row in table if row.shown_on == task and not row.theirs]
         for line in dict.fromkeys((row.protocol, row.checkpoint) for row in own):
             rows = [row for row in own if (row.protocol, row.checkpoint) == line]
             places = [len(steps) if r.labels is None else steps.index(r.labels) for r in rows]

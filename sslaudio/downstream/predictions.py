@@ -4,6 +4,8 @@ In:  a fold and the scores of its test clips.
 Out: a file without pickle, for bootstraps, confusion and anyone's own questions.
 """
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,9 @@ import numpy as np
 from sslaudio.downstream.metrics import Scores, Targets
 from sslaudio.tasks.base import Fold, Task
 from sslaudio.training.storage import replacing
+
+DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a file that is cut short or altered."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def read(path: Path) -> Predictions:
                 tuple(held["speakers"].tolist()),
                 tuple(held["recordings"].tolist()),
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (*DAMAGED, KeyError) as error:
         raise ValueError(
             f"{path} holds no predictions ({error}); remove it and evaluate again"
         ) from error

@@ -50,6 +50,10 @@ class Record:
     """Every figure on test: of several classes AUC and d_prime too, of a number the MAE."""
     missing: int = 0
     """Clips that the corpus lists and that are not there."""
+    variant: str = ""
+    """The task's settings that are not its defaults."""
+    shape: str | None = None
+    """Of random weights, the run whose architecture they have; None: the recipe's."""
     labels: int | None = None
     """Training and validation clips a class, where they were limited; None: all."""
 
@@ -67,6 +71,8 @@ def record(
     seconds: float,
     chosen: str = "",
     figures: Mapping[str, float] | None = None,
+    variant: str = "",
+    notes: tuple[str, ...] | None = None,
 ) -> Record:
     """What ``protocol`` scored on ``fold``; the task tells the rest. See :class:`Record`."""
     return Record(
@@ -82,10 +88,11 @@ def record(
         checkpoint=str(checkpoint) if checkpoint else None,
         trainable=trainable,
         seconds=round(seconds, 1),
-        notes=task.notes,
+        notes=task.notes if notes is None else notes,
         chosen=chosen,
         figures=dict(figures or {}),
         missing=task.missing,
+        variant=variant,
     )
 
 

@@ -200,6 +200,11 @@ def fit(
         )
     torch.manual_seed(config.seed)
     adapter.adapt(encoder)
+    if adapter.trains == "head" and config.dropout:
+        raise ValueError(
+            f"training.dropout is {config.dropout:g}, which is the linear head's: this protocol "
+            f"has a head of its own; leave it out"
+        )
     columns = len(task.classes) or 1
     head = cast(Any, adapter).head(encoder, columns) if adapter.trains == "head" else None
     classifier = Classifier(
@@ -236,7 +241,8 @@ class Learner:
         self.learning = [p for p in classifier.parameters() if p.requires_grad]
         self.optimiser = _optimiser(classifier, adapter, config)
         self.scale = Scale.of(task, fold.train)
-        still = adapter.trains == "head" and not augments
+        still = adapter.trains == "head" and not augments and config.test_crops == 1
+        still &= config.crop_seconds is None
         self.tokens: TokenBank | None = None
         if still and config.mixup == "none" and not config.patch_drop:
             self.tokens = TokenBank(encoder, self.bank, config.precision, config.kept_megabytes)
@@ -246,7 +252,7 @@ class Learner:
         """Go through the epochs; gives the best, 0 for the mean of several."""
         config = self.config
         steps_an_epoch = len(cuts(len(self.fold.train), config.batch)) + 1
-        step, best_epoch = 0, 0
+        step, best_epoch, gained = 0, 0, 0
         mean = Mean()
         for epoch in range(1, config.epochs + 1):
             self.classifier.train()
@@ -264,12 +270,14 @@ class Learner:
             score = self._validated()
             if progress:
                 progress(epoch, {"loss": float(np.mean(losses)), "validation": score})
+            if score > self.best:
+                gained = epoch
             if score >= self.best:  # of equals the later, at a lower rate
                 self._remember(score)
                 best_epoch = epoch
             if config.average_from is not None and epoch >= config.average_from:
                 mean.add(self._state())
-            if config.patience is not None and epoch - best_epoch >= config.patience:
+            if config.patience is not None and epoch - gained >= config.patience:
                 break
         if mean.count > 1:
             self._restore(mean.state())
@@ -303,9 +311,8 @@ class Learner:
         """Scores of clips in the order given, by all processes together."""
         own = gather.share(examples)
         config = self.config
-        scores = score(
-            self.classifier, own, self.bank, config.precision, config.test_crops, self.tokens
-        )
+        asked = (self.bank, config.precision, config.test_crops, self.tokens)
+        scores = gather.alike(lambda: score(self.classifier, own, *asked))
         rows = scores * self.scale.spread + self.scale.middle
         keys = [example.key for example in examples]
         return gather.gathered(keys, [example.key for example in own], list(rows))
@@ -318,7 +325,7 @@ class Learner:
         own = gather.share(examples)
         random = np.random.default_rng((self.config.seed, step, ranks.rank()))
         self.optimiser.zero_grad()
-        scores, targets = self._heard(own, step, random)
+        scores, targets = gather.alike(lambda: self._heard(own, step, random))
         smoothing = self.config.label_smoothing
         each = loss(scores.float(), targets, self.task.kind, self.config.loss, smoothing)
         total = each.sum() / len(examples)

@@ -30,8 +30,8 @@ LEVEL = 0.95
 """Of intervals."""
 DRAWS = 2_000
 """Resamples of a bootstrap."""
-Key = tuple[str, str, str, str | None, int | None]
-"""Task, split rule, protocol, checkpoint, labels a class."""
+Key = tuple[str, str, str, str, str, int | None]
+"""Task, split rule, variant, protocol, checkpoint, labels a class."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Row:
     """Variant and where its parts come from; LAPE's departures begin with ``lape_legacy``."""
     protocol: str
     checkpoint: str
-    """The weights it started from, or ``random``; of others' scores, the system's name."""
+    """The weights it started from, or ``random``, and whose architecture these have; of others'
+    scores, the system's name."""
     metric: str
     test: float
     """Mean over folds and seeds, 0 to 1."""
@@ -69,6 +70,8 @@ class Row:
     """Weights that were fitted."""
     seconds: float | None = None
     """Of all folds and seeds together."""
+    variant: str = ""
+    """The task's settings that are not its defaults."""
     theirs: bool = False
     """Whether others published it."""
     source: str = ""
@@ -78,8 +81,14 @@ class Row:
     @property
     def key(self) -> Key:
         """What tells rows of ours apart."""
-        named = None if self.checkpoint == "random" else self.checkpoint
-        return (self.task, self.split, self.protocol, named, self.labels)
+        return (
+            self.task, self.split, self.variant, self.protocol, self.checkpoint, self.labels,
+        )  # fmt: skip
+
+    @property
+    def shown_on(self) -> tuple[str, str, str]:
+        """The task as rows share it: name, split rule and variant."""
+        return (self.task, self.split, self.variant)
 
 
 def rows(records: Sequence[Record]) -> list[Row]:
@@ -92,7 +101,17 @@ def rows(records: Sequence[Record]) -> list[Row]:
 
 def key_of(record: Record) -> Key:
     """The row that a record belongs to."""
-    return (record.task, record.split_rule, record.protocol, record.checkpoint, record.labels)
+    return (
+        record.task, record.split_rule, record.variant, record.protocol, started_from(record),
+        record.labels,
+    )  # fmt: skip
+
+
+def started_from(record: Record) -> str:
+    """The weights that a record started from, for people."""
+    if record.checkpoint is not None:
+        return record.checkpoint
+    return "random" if record.shape is None else f"random, as {record.shape}"
 
 
 def _row(group: Sequence[Record]) -> Row:
@@ -102,7 +121,8 @@ def _row(group: Sequence[Record]) -> Row:
         task=one.task,
         split=one.split_rule,
         protocol=one.protocol,
-        checkpoint=one.checkpoint or "random",
+        checkpoint=started_from(one),
+        variant=one.variant,
         metric=one.metric,
         test=statistics.fmean(record.test for record in group),
         interval=half_interval(values) if over else None,
@@ -181,13 +201,13 @@ def with_published(
         published: by task and split rule.
     """
     out: list[Row] = []
-    for task, split in dict.fromkeys((row.task, row.split) for row in ours):
-        mine = [row for row in ours if (row.task, row.split) == (task, split)]
+    for task, split, variant in dict.fromkeys(row.shown_on for row in ours):
+        mine = [row for row in ours if row.shown_on == (task, split, variant)]
         protocols = {row.protocol for row in mine}
         out += mine
         out += [
             Row(task, split, one.protocol, one.system, mine[0].metric, one.score,
-                theirs=True, source=one.source)
+                variant=variant, theirs=True, source=one.source)
             for one in published.get((task, split), ())
             if one.protocol in protocols
         ]  # fmt: skip
@@ -208,7 +228,7 @@ def markdown(table: Sequence[Row]) -> str:
     shown = [column for column in HEAD if column != "labels a class" or _limited(table)]
     resampling = ["bootstrap"] if any(row.bootstrap for row in table) else []
     head = [*shown, *resampling, *MORE]
-    lines = [[_cells(row)[name] for name in head] for row in table]
+    lines = [[_cells(row, _needed(row, table))[name] for name in head] for row in table]
     widths = [max(len(line[place]) for line in [head, *lines]) for place in range(len(head))]
     laid = [head, ["-" * width for width in widths], *lines]
     text = "\n".join(
@@ -222,7 +242,15 @@ def _limited(table: Sequence[Row]) -> bool:
     return any(row.labels is not None for row in table)
 
 
-def _cells(row: Row) -> dict[str, str]:
+def _needed(row: Row, table: Sequence[Row]) -> bool:
+    """Whether a row's variant is needed to tell its split from another's."""
+    return any(
+        (one.task, one.split) == (row.task, row.split) and one.variant != row.variant
+        for one in table
+    )
+
+
+def _cells(row: Row, with_variant: bool = False) -> dict[str, str]:
     half = ""
     if row.interval is not None and row.deviation is not None:
         half = f"± {100 * row.interval:.1f} over {row.over} (deviation {100 * row.deviation:.1f})"
@@ -231,7 +259,7 @@ def _cells(row: Row) -> dict[str, str]:
     others = [f"{name} {value:.3f}" for name, value in list((row.figures or {}).items())[1:]]
     return {
         "task": row.task,
-        "split": row.split,
+        "split": f"{row.split}; {row.variant}" if with_variant else row.split,
         "protocol": row.protocol,
         "checkpoint": f"{row.checkpoint} (theirs)" if row.theirs else row.checkpoint,
         "labels a class": "" if row.theirs else str(row.labels or "all"),
@@ -284,15 +312,15 @@ def plot(path: Path, table: Sequence[Row]) -> None:
     """A panel a task: a bar a protocol and checkpoint, with its interval; theirs are hollow."""
     from matplotlib.figure import Figure
 
-    tasks = list(dict.fromkeys((row.task, row.split) for row in table))
-    heights = [sum((row.task, row.split) == task for row in table) for task in tasks]
+    tasks = list(dict.fromkeys(row.shown_on for row in table))
+    heights = [sum(row.shown_on == task for row in table) for task in tasks]
     figure = Figure(figsize=(9, 0.7 * len(tasks) + 0.28 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(tasks), 1, squeeze=False, height_ratios=heights)[:, 0]
     colours = {
         name: f"C{place}" for place, name in enumerate(dict.fromkeys(r.protocol for r in table))
     }
-    for panel, (task, split) in zip(panels, tasks, strict=True):
-        own = [row for row in table if (row.task, row.split) == (task, split)]
+    for panel, task in zip(panels, tasks, strict=True):
+        own = [row for row in table if row.shown_on == task]
         for place, row in enumerate(own):
             colour = colours[row.protocol]
             panel.barh(
@@ -304,7 +332,7 @@ def plot(path: Path, table: Sequence[Row]) -> None:
         panel.set_yticks(range(len(own)), labels, fontsize=7)
         panel.invert_yaxis()
         panel.set_xlim(0, 100)
-        panel.set_title(f"{task}: {split}", fontsize=8, loc="left")
+        panel.set_title(f"{task[0]}: {task[1]}", fontsize=8, loc="left")
         panel.set_xlabel(f"{own[0].metric}, %", fontsize=7)
     with replacing(path) as draft, draft.open("wb") as file:
         figure.savefig(file, format="png", dpi=110)

@@ -7,6 +7,7 @@ A plug-in of this room is a file with a frozen ``Config`` and ``build(config, ro
 Classes are sorted, so that a target means the same in every run and process.
 """
 
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -87,6 +88,14 @@ class Fold:
     def parts(self) -> dict[str, tuple[Example, ...]]:
         """Part name to its clips, train first."""
         return {part: getattr(self, part) for part in PARTS}
+
+    def fingerprint(self) -> str:
+        """SHA-256 of which clips are in which part with which targets, wherever they lie."""
+        told = hashlib.sha256()
+        for part, examples in self.parts().items():
+            for example in examples:
+                told.update(f"{part} {example.key} {example.target}\n".encode())
+        return told.hexdigest()
 
     def clips(self) -> dict[str, int]:
         """Part name to its number of clips, as results record it."""

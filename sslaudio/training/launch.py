@@ -56,9 +56,11 @@ def accelerator_for(precision: str) -> Accelerator:
 
 
 def join() -> None:
-    """Join the processes of a launch, if there is one: for work that has no accelerator."""
+    """Join the processes of a launch, if there is one, and share the cores among them."""
     if launched_processes() is not None or "LOCAL_RANK" in os.environ:
         accelerator_for("fp32")
+    else:
+        torch.set_num_threads(cores())
 
 
 def from_first(accelerator: Accelerator, value: Any) -> Any:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,6 @@ from torch import Tensor, nn
 from sslaudio.training import manifest
 from sslaudio.training.storage import (
     load_tensors,
-    replacing,
     room_for,
     save_tensors,
     write_json,
@@ -44,13 +42,6 @@ def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[st
     """Write weights and the ``config.json`` that tells how to build and feed the model."""
     save_tensors(folder / WEIGHTS, weights)
     write_json(folder / CONFIG, config)
-
-
-def copy_weights(source: Path, run: Path) -> None:
-    """Make the weights and ``config.json`` of ``source`` those of ``run``."""
-    for name in (WEIGHTS, CONFIG):
-        with replacing(run / name) as draft:
-            shutil.copyfile(source / name, draft)
 
 
 def read_config(run: Path) -> dict[str, Any]:

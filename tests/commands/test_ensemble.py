@@ -61,4 +61,4 @@ def test_a_member_of_other_classes_or_another_fold_is_refused(members, tmp_path,
 
     words = ["--task", "esc50", "--root", root, "--ensemble", one / "fold-1", other / "fold-1"]
     assert run("finetune", *words, "--out", tmp_path / "sounds-out") == 2
-    assert "was trained on fold 1 and would be tested on fold 2" in capsys.readouterr().err
+    assert "its fold is 1) and would be tested on fold 2" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from miniatures import make
 from safetensors.torch import load_file, save_file
 
@@ -104,6 +105,106 @@ def test_changed_weights_are_evaluated_anew(corpora, pretrained, tmp_path, capsy
     assert "-linear-" in capsys.readouterr().err
     assert len(list((out / "cells").glob("*.json"))) == 2
     assert len(list((out / "embeddings").iterdir())) == 2
+
+
+def test_changed_sound_of_the_same_length_is_evaluated_anew(pretrained, tmp_path):
+    root, out = tmp_path / "digits", tmp_path / "out"
+    make("fsdd", root)
+    words = ["--checkpoint", pretrained, "--suite", "fsdd", "--protocols", "knn", "--root", root]
+    assert evaluate(*words, "--out", out) == 0
+    for path in (root / "recordings").iterdir():
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, samples[::-1] * 0.5, rate)
+
+    assert evaluate(*words, "--out", out) == 0
+
+    assert len(list((out / "cells").glob("*.json"))) == 2
+    files = sorted((out / "embeddings").rglob("*.npz"))
+    one, two = (np.load(file, allow_pickle=False) for file in files)
+    assert not set(one["clips"].tolist()) & set(two["clips"].tolist())
+
+
+def test_a_damaged_cell_or_embedding_is_made_again(corpora, pretrained, tmp_path):
+    words = ["--checkpoint", pretrained, "--suite", "fsdd", "--protocols", "linear"]
+    words += ["--root", corpora, "--out", tmp_path / "out", *SMALL]
+    assert evaluate(*words) == 0
+    before = _scores(tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+
+    assert evaluate(*words) == 0
+
+    assert _scores(tmp_path / "out") == before
+
+
+def test_a_protocol_that_fails_leaves_the_others(corpora, pretrained, tmp_path, capsys):
+    words = ["--checkpoint", pretrained, "--suite", "fsdd", "--protocols", "linear,full"]
+    words += ["--root", corpora, *SMALL, "--training.learning_rate", "1e30"]
+
+    assert evaluate(*words, "--out", tmp_path / "out") == 1
+
+    (record,) = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert record["protocol"] == "linear"
+    assert "failed: fsdd from" in capsys.readouterr().err
+
+
+def test_random_weights_of_two_architectures_and_two_variants_have_rows_of_their_own(
+    corpora, pretrained, tmp_path
+):
+    other = tmp_path / "other"
+    shutil.copytree(pretrained, other)
+    out = tmp_path / "out"
+
+    words = ["--checkpoint", pretrained, other, pretrained, "--random", "--protocols", "knn"]
+    suite = "fsdd:target=digit,fsdd:target=speaker"
+    assert evaluate(*words, "--suite", suite, "--root", corpora, "--out", out) == 0
+
+    rows = json.loads((out / "table.json").read_text())
+    assert len(rows) == 2 * 4  # two variants; twice pretrained, twice random
+    assert all(row["over"] == "" for row in rows)
+    assert sum(row["checkpoint"] == f"random, as {other}" for row in rows) == 2
+
+
+def test_a_folder_that_holds_a_run_is_no_place_for_an_evaluation(corpora, pretrained, capsys):
+    words = ["--checkpoint", pretrained, "--suite", "fsdd", "--root", corpora]
+
+    assert evaluate(*words, "--out", pretrained) == 2
+
+    assert "holds a run" in capsys.readouterr().err
+
+
+def test_a_bootstrap_over_what_a_corpus_does_not_tell_is_left_out(
+    corpora, pretrained, tmp_path, capsys
+):
+    words = [
+        "--checkpoint",
+        pretrained,
+        "--suite",
+        "esc50",
+        "--protocols",
+        "knn",
+        "--root",
+        corpora,
+    ]
+
+    assert evaluate(*words, "--bootstrap", "speaker", "--out", tmp_path / "out") == 0
+
+    assert "esc50 does not tell the speaker" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "table.json").read_text())[0]["bootstrap"] is None
+
+
+def test_what_a_checkpoint_was_tuned_on_is_noted(corpora, pretrained, tmp_path):
+    words = ["--task", "esc50", "--root", corpora / "sounds", "--checkpoint", pretrained]
+    words += ["--training.epochs", 1, "--training.batch", 2]
+    run = tmp_path / "tuned"
+    assert main(list(map(str, ["finetune", *words, "--protocol", "full", "--out", run]))) == 0
+
+    out = tmp_path / "out"
+    words = ["--checkpoint", run, "--suite", "esc50", "--protocols", "knn", "--root", corpora]
+    assert evaluate(*words, "--out", out) == 0
+
+    notes = [record["notes"] for record in json.loads((out / "results.json").read_text())]
+    assert sum(any("was fine-tuned on fold" in note for note in one) for one in notes) == 2
 
 
 def test_embeddings_are_worked_out_once(corpora, pretrained, tmp_path, monkeypatch):

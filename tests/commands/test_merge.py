@@ -1,12 +1,13 @@
 """`sslaudio weights merge`: an adapter folded into its base says what it said beside it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from miniatures import make
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import sslaudio
 from sslaudio.cli import main
@@ -85,3 +86,34 @@ def test_what_cannot_be_merged_says_so(made, tmp_path, capsys, protocol, told):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert told in line
     assert not (tmp_path / "whole").exists()
+
+
+def test_a_run_of_folds_moved_with_its_base_still_finds_it(made, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(made / "tiny", home / "tiny")
+    make("esc50", tmp_path / "sounds")
+    words = ["--task", "esc50", "--root", tmp_path / "sounds", "--checkpoint", home / "tiny"]
+    words += ["--training.epochs", 1, "--training.batch", 2, "--protocol", "bitfit"]
+    assert run("finetune", *words, "--out", home / "tuned") == 0
+    home.rename(tmp_path / "moved")
+
+    for place in ("tuned", "tuned/fold-1"):
+        assert sslaudio.load_classifier(tmp_path / "moved" / place).classes == ("dog", "rain")
+
+
+def test_a_cut_run_does_not_go_on_from_other_weights(made, tmp_path, capsys):
+    other, out = tmp_path / "other", tmp_path / "out"
+    shutil.copytree(made / "tiny", other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: value * 1.5 for name, value in weights.items()}, other / "model.safetensors")
+    make("esc50", tmp_path / "sounds")
+    words = ["--task", "esc50", "--root", tmp_path / "sounds", "--protocol", "knn", "--out", out]
+    assert run("finetune", *words, "--checkpoint", made / "tiny") == 0
+    (out / "results.json").unlink()
+    next((out / "fold-3").glob("record-*.json")).unlink()
+    capsys.readouterr()
+
+    assert run("finetune", *words, "--checkpoint", other) == 2
+    assert "other settings, weights or clips" in capsys.readouterr().err
+    assert run("finetune", *words, "--checkpoint", made / "tiny") == 0
+    assert len(json.loads((out / "results.json").read_text())) == 3
