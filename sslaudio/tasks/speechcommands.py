@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from sslaudio.data.corpora import speech_commands
-from sslaudio.data.layout import INDEX_NAME
+from sslaudio.data.layout import INDEX_NAME, read_index
 from sslaudio.tasks import sources, twelve_words
 from sslaudio.tasks.base import (
     LEGACY,
@@ -190,6 +190,15 @@ class Config:
                 f"task.training superb says what unknown and silence are, but task.version "
                 f"{self.version} has neither; set task.version to v1-12 or v2-12"
             )
+
+
+def prefers(config: Config, folder: Path) -> bool:
+    """Whether a copy of the corpus, as published or in shards, is of ``config.version``."""
+    if (folder / INDEX_NAME).is_file():
+        is_newer = not read_index(folder).totals.labels.keys().isdisjoint(ONLY_V2)
+    else:
+        is_newer = any((folder / word).is_dir() for word in ONLY_V2)
+    return is_newer == config.version.startswith("v2")
 
 
 def build(config: Config, root: Path) -> Task:
