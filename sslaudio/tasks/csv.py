@@ -41,7 +41,7 @@ class Config:
     split: Literal["auto", "folds", "splits", "seeded"] = "auto"
     """``auto``: folds where every clip has one, splits where some clip tests, else ``seeded``."""
     seed: int = 0
-    """Of the seeded split."""
+    """Of the seeded split, and of the units that validate where splits name no clip for it."""
     folds: tuple[int | str, ...] = ()
     """Folds to test on; empty for all."""
     path_column: str = "path"

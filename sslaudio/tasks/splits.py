@@ -17,6 +17,8 @@ Rule = Literal["auto", "folds", "splits", "seeded"]
 """``auto``: folds where every clip has one, splits where some clip tests, else ``seeded``."""
 TEST_SHARE = 0.15
 """Share of a class's units that a seeded split tests on, and again that validates."""
+VALIDATION_SHARE = 0.1
+"""Share of a class's training units that validates where splits name no clip for it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def divide(task: str, clips: Sequence[Placed], rule: Rule, seed: int, where: str
         task: its name, for messages.
         clips: at least one.
         rule: of ``task.split``.
-        seed: of the seeded split.
+        seed: of the seeded split, and of the units that validate where no split does.
         where: what was read, for messages.
 
     Raises:
@@ -70,17 +72,19 @@ def divide(task: str, clips: Sequence[Placed], rule: Rule, seed: int, where: str
         return Divided(folds, "published folds; the next fold validates")
     if kind == "seeded":
         return _seeded(task, examples, seed)
-    return _by_splits(task, where, clips)
+    return _by_splits(task, where, clips, seed)
 
 
-def _by_splits(task: str, where: str, clips: Sequence[Placed]) -> Divided:
-    """The splits the clips carry; a tenth of the training clips where none validates."""
+def _by_splits(task: str, where: str, clips: Sequence[Placed], seed: int) -> Divided:
+    """The splits the clips carry; a tenth of the training units where none validates."""
     rule = f"splits of the {'shards' if task == 'shards' else 'table'}"
     parts = {part: tuple(clip.example for clip in clips if clip.split == part) for part in PARTS}
+    notes: tuple[str, ...] = ()
     if not parts["validation"]:
-        groups = [f"{_stratum(example)} {example.speaker}" for example in parts["train"]]
-        parts["train"], parts["validation"] = hold_out_tenth(parts["train"], groups)
-        rule += "; a tenth of the training clips validates"
+        held, unit = _tenth(parts["train"], seed)
+        parts |= held
+        notes = _speaker_notes(task, held)
+        rule += f"; a tenth of the training {unit}s validates"
     absent = [part for part in ("train", "test") if not parts[part]]
     if absent:
         raise ValueError(
@@ -89,7 +93,18 @@ def _by_splits(task: str, where: str, clips: Sequence[Placed]) -> Divided:
         )
     without = sum(clip.split is None for clip in clips)
     rule += f"; {without} clips without one left out" if without else ""
-    return Divided([Fold("published", **parts)], rule)
+    return Divided([Fold("published", **parts)], rule, notes)
+
+
+def _tenth(examples: Sequence[Example], seed: int) -> tuple[dict[str, tuple[Example, ...]], str]:
+    """What trains and what validates, and the units that are whole: clips where no others can."""
+    shares = {"validation": VALIDATION_SHARE}
+    unit = _unit(examples, shares, seed)
+    if unit:
+        return _parted(examples, unit, shares, seed), unit
+    groups = [f"{_stratum(example)} {example.speaker}" for example in examples]
+    train, validation = hold_out_tenth(examples, groups)
+    return {"train": train, "validation": validation}, "clip"
 
 
 def _seeded(task: str, examples: Sequence[Example], seed: int) -> Divided:
