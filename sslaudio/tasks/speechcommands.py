@@ -182,7 +182,7 @@ class Config:
     split: Literal["published", "lape_legacy"] = "published"
     """``published``: by the lists. ``lape_legacy``: validation trains, test chooses the epoch."""
     folds: tuple[str, ...] = ()
-    """There is one, ``published``."""
+    """There is one, ``published`` (``lape_legacy`` there)."""
 
     def __post_init__(self) -> None:
         if self.training == "superb" and not self.version.endswith("-12"):
@@ -224,7 +224,7 @@ def build(config: Config, root: Path) -> Task:
     )
     if config.split == LEGACY:
         train, validation = (*train, *validation), test
-    fold = Fold("published", train, validation, test)
+    fold = Fold(config.split, train, validation, test)
     return Task(
         name="speechcommands",
         classes=classes,

@@ -309,6 +309,7 @@ def test_lape_trains_on_validation_too_and_chooses_on_test(corpus, version):
                     for split in ("published", "lape_legacy"))  # fmt: skip
 
     (fold,), (ours,) = legacy.folds, task.folds
+    assert (fold.name, ours.name) == ("lape_legacy", "published")
     assert fold.train == (*ours.train, *ours.validation)
     assert fold.validation == fold.test == ours.test
     assert legacy.legacy and not task.legacy
