@@ -70,7 +70,7 @@ def main() -> int:
             ["--task", arguments.task, *flags], Finetune, {"task": {"name": arguments.task}}
         ),
     )
-    task = recipe.task.build(sources.root_of(arguments.task, arguments.root))
+    task = recipe.task.build(sources.root_of(recipe.task, arguments.root))
     records = []
     for fold in task.folds:
         began = time.perf_counter()

@@ -173,7 +173,7 @@ def _present(entries: Sequence[suite.Entry], root: Path | None) -> list[suite.En
     there = []
     for entry in entries:
         try:
-            sources.root_of(entry.task.name, root)
+            sources.root_of(entry.task, root)
         except sources.AbsentError as error:
             say(f"skipped {entry.words}: {error}")
             absent = error

@@ -43,6 +43,7 @@ PUBLISHED = {
             "Gong et al. 2022 (SSAST, arXiv:2110.09784), poster": {
                 "AST, random (patch)": 14.8,
                 "AST, random (frame)": 16.6,
+                "AST, AudioSet (supervised)": 28.6,
                 "SSAST patch-250": 30.4,
                 "SSAST patch-400": 31.0,
                 "SSAST frame-250": 27.1,

@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Literal
 
@@ -278,15 +278,24 @@ def classes_of(target: Target) -> tuple[int, ...]:
     return (target,) if isinstance(target, int) else ()
 
 
-def class_notes(classes: Sequence[str], folds: Sequence[Fold]) -> tuple[str, ...]:
-    """Name the classes that some fold never trains on: their clips can only be missed."""
+def class_notes(
+    classes: Sequence[str], folds: Sequence[Fold], parts: Sequence[str] = ("train",)
+) -> tuple[str, ...]:
+    """Name the classes that some part of a fold lacks.
+
+    Args:
+        classes: of the task.
+        folds: those that are run.
+        parts: that are looked at. What never trains can only be missed.
+    """
     notes = []
-    for fold in folds:
-        trained = {target for example in fold.train for target in classes_of(example.target)}
-        untrained = [name for target, name in enumerate(classes) if target not in trained]
-        if untrained:
-            named = ", ".join(untrained[:8]) + (", …" if len(untrained) > 8 else "")
-            notes.append(f"fold {fold.name} has no training clip of {named}")
+    for fold, part in product(folds, parts):
+        heard = {target for one in fold.parts()[part] for target in classes_of(one.target)}
+        absent = [name for target, name in enumerate(classes) if target not in heard]
+        if absent:
+            named = ", ".join(absent[:8]) + (", …" if len(absent) > 8 else "")
+            what = "training" if part == "train" else part
+            notes.append(f"fold {fold.name} has no {what} clip of {named}")
     return tuple(notes)
 
 

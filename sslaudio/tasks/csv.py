@@ -6,9 +6,10 @@ In:  a CSV (or TSV) file, or a folder that holds ``labels.csv``, ``metadata.csv`
 Out: the folds or splits of the table, or a seeded split by speaker, recording or clip.
 """
 
+import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from sslaudio.data.corpora import tables
 from sslaudio.data.corpora.tables import Row
 from sslaudio.tasks import own_table, splits
 from sslaudio.tasks.base import (
+    PARTS,
     Example,
     Kind,
     Target,
@@ -39,7 +41,7 @@ class Config:
     split: Literal["auto", "folds", "splits", "seeded"] = "auto"
     """``auto``: folds where every clip has one, splits where some clip tests, else ``seeded``."""
     seed: int = 0
-    """Of the seeded split."""
+    """Of the seeded split, and of the units that validate where splits name no clip for it."""
     folds: tuple[int | str, ...] = ()
     """Folds to test on; empty for all."""
     path_column: str = "path"
@@ -61,7 +63,8 @@ class Config:
     speaker_column: str = "speaker"
     """Of who speaks."""
     recording_column: str = "recording"
-    """Of what the clip was cut from."""
+    """Of what the clip was cut from; where it is not told and a file holds several clips, the
+    file."""
 
 
 def build(config: Config, root: Path) -> Task:
@@ -71,25 +74,31 @@ def build(config: Config, root: Path) -> Task:
     kind = _kind(config, table, rows)
     rows = _labelled(config, kind, rows)
     rows, missing = _those_there(config, table, rows)
+    recordings = _recordings(config, rows)
     classes = _classes(config, kind, rows)
     clips = [
         splits.Placed(
-            _example(config, kind, classes, row),
+            replace(_example(config, kind, classes, row), recording=recording),
             own_table.split(row, config.split_column),
             own_table.fold(row, config.fold_column),
         )
-        for row in rows
+        for row, recording in zip(rows, recordings, strict=True)
     ]
-    folds, rule = splits.divide("csv", clips, config.split, config.seed, str(table))
-    chosen = choose_folds(folds, config.folds)
+    divided = splits.divide("csv", clips, config.split, config.seed, str(table))
+    chosen = choose_folds(divided.folds, config.folds)
     notes = (f"{len(rows)} of {len(rows) + missing} listed clips",) if missing else ()
     return Task(
         name="csv",
         classes=classes,
         seconds=own_table.nominal_seconds([clip.example for clip in clips]),
-        split_rule=f"{table.name}: {rule}",
+        split_rule=f"{table.name}: {divided.rule}",
         kind=kind,
-        notes=(*notes, *class_notes(classes, chosen), *recording_notes("csv", chosen)),
+        notes=(
+            *notes,
+            *divided.notes,
+            *class_notes(classes, chosen, PARTS),
+            *recording_notes("csv", chosen),
+        ),
         folds=chosen,
         missing=missing,
     )
@@ -129,6 +138,12 @@ def _is_number(text: str) -> bool:
 def _labelled(config: Config, kind: Kind, rows: Sequence[Row]) -> list[Row]:
     """Each clip once, those without a label left out; of several labels there may be none."""
     unique = list(_once(config, rows))
+    column = config.labels_column if kind == "multi" else config.label_column
+    if not any(row.text(column) for row in unique):
+        raise ValueError(
+            f"{rows[0].table}: the column {column} is empty in every line; fill it, or set "
+            f"task.{'labels' if kind == 'multi' else 'label'}_column to the one that is meant"
+        )
     if kind == "multi":
         return unique
     kept = [row for row in unique if row.text(config.label_column)]
@@ -147,7 +162,7 @@ def _once(config: Config, rows: Sequence[Row]) -> list[Row]:
         if not row.text(config.path_column):
             raise row.wrong(f"its {config.path_column} is empty", own_table.MEND)
         other = first.setdefault(_key(config, row), row)
-        if other.cells != row.cells:
+        if _told(config, other) != _told(config, row):
             raise row.wrong(
                 f"{_key(config, row)} is in line {other.line} too, and tells otherwise there",
                 own_table.MEND,
@@ -160,10 +175,28 @@ def _once(config: Config, rows: Sequence[Row]) -> list[Row]:
     return list(first.values())
 
 
+def _told(config: Config, row: Row) -> dict[str, str]:
+    return row.cells | {config.path_column: _file(config, row)}
+
+
+def _file(config: Config, row: Row) -> str:
+    """The path, written one way: ``./a.wav`` and ``a.wav`` are one file."""
+    return Path(os.path.normpath(row.text(config.path_column))).as_posix()
+
+
 def _key(config: Config, row: Row) -> str:
-    """The path; the second that a clip begins at as well, where several may lie in a file."""
+    """The file; the second that a clip begins at as well, where several may lie in a file."""
     start = row.text(config.start_column)
-    return row.text(config.path_column) + (f"#{start}" if start else "")
+    return _file(config, row) + (f"#{start}" if start else "")
+
+
+def _recordings(config: Config, rows: Sequence[Row]) -> list[str | None]:
+    """What each clip was cut from; its file, where some are told or a file holds several."""
+    told = [row.text(config.recording_column) for row in rows]
+    files = [_file(config, row) for row in rows]
+    if not any(told) and len(set(files)) == len(files):
+        return [None] * len(rows)
+    return [recording or file for recording, file in zip(told, files, strict=True)]
 
 
 def _path(config: Config, row: Row) -> Path:
@@ -214,6 +247,5 @@ def _example(config: Config, kind: Kind, classes: Sequence[str], row: Row) -> Ex
         path=_path(config, row),
         start_seconds=start,
         seconds=None if end is None else end - start,
-        recording=row.text(config.recording_column) or None,
         speaker=row.text(config.speaker_column) or None,
     )

@@ -41,6 +41,7 @@ PUBLISHED = (
             "Gong et al. 2022 (SSAST, arXiv:2110.09784), poster": {
                 "AST, random (patch)": 41.9,
                 "AST, random (frame)": 53.7,
+                "AST, AudioSet (supervised)": 86.8,
                 "SSAST patch-250": 86.7,
                 "SSAST patch-400": 88.8,
                 "SSAST frame-250": 84.0,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from sslaudio.data import index
 from sslaudio.tasks import splits
-from sslaudio.tasks.base import Example, Task, choose_folds, class_notes, recording_notes
+from sslaudio.tasks.base import PARTS, Example, Task, choose_folds, class_notes, recording_notes
 
 CORPUS = None
 """Any: ``--root`` is the folder of shards."""
@@ -24,7 +24,7 @@ class Config:
     split: Literal["auto", "folds", "splits", "seeded"] = "auto"
     """``auto``: folds where every clip has one, splits where some clip tests, else ``seeded``."""
     seed: int = 0
-    """Of the seeded split."""
+    """Of the seeded split, and of the units that validate where splits name no clip for it."""
     folds: tuple[int | str, ...] = ()
     """Published folds to test on; empty for all."""
 
@@ -32,14 +32,18 @@ class Config:
 def build(config: Config, root: Path) -> Task:
     """Read the labels of the shards in ``root`` and set up the parts."""
     classes, clips, seconds = _read(root)
-    folds, rule = splits.divide("shards", clips, config.split, config.seed, str(root))
-    chosen = choose_folds(folds, config.folds)
+    divided = splits.divide("shards", clips, config.split, config.seed, str(root))
+    chosen = choose_folds(divided.folds, config.folds)
     return Task(
         name="shards",
         classes=classes,
         seconds=seconds,
-        split_rule=rule,
-        notes=(*class_notes(classes, chosen), *recording_notes("shards", chosen)),
+        split_rule=divided.rule,
+        notes=(
+            *divided.notes,
+            *class_notes(classes, chosen, PARTS),
+            *recording_notes("shards", chosen),
+        ),
         folds=chosen,
     )
 

@@ -12,6 +12,8 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +44,23 @@ class Source:
         return (f"{len(self.clips)} of {listed} listed clips",) if self.missing else ()
 
 
-def root_of(task: str, given: Path | None) -> Path:
+def root_of(task: Plugin, given: Path | None) -> Path:
     """What ``--root`` means to a task: where its corpus lies, or the very thing it reads.
 
     Args:
-        task: name of a task plug-in; its ``CORPUS`` is None where it reads anyone's own.
+        task: the plug-in, configured; its ``CORPUS`` is None where it reads anyone's own. One
+            that not every copy of the corpus serves offers ``prefers(config, folder) -> bool``.
         given: as given with ``--root``.
 
     Raises:
         ValueError: there is no such place; it says where it was looked for.
     """
-    corpus = plugins.load("tasks", task).CORPUS
-    if corpus is not None:
-        return locate(corpus, given)
+    module = plugins.load("tasks", task.name)
+    if module.CORPUS is not None:
+        prefers = getattr(module, "prefers", None)
+        return locate(module.CORPUS, given, partial(prefers, task.config) if prefers else None)
     if given is None:
-        raise AbsentError(f"task {task} reads sound of your own; say where it is with --root")
+        raise AbsentError(f"task {task.name} reads sound of your own; say where it is with --root")
     return given
 
 
@@ -68,7 +72,7 @@ def task_of(task: Plugin, given: Path | None, say: Callable[[str], object]) -> T
         given: as given with ``--root``.
         say: tells a person.
     """
-    root = root_of(task.name, given)
+    root = root_of(task, given)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
@@ -79,12 +83,13 @@ def task_of(task: Plugin, given: Path | None, say: Callable[[str], object]) -> T
     return built
 
 
-def locate(corpus: str, root: Path | None) -> Path:
+def locate(corpus: str, root: Path | None, fits: Callable[[Path], bool] | None = None) -> Path:
     """The folder of a corpus: ``root`` itself, or a folder in it; unset, ``$SSLAUDIO_DATA``.
 
     Args:
         corpus: name of a file of ``data/corpora``.
         root: as given with ``--root``.
+        fits: of several, the first that fits is taken, or else the first.
 
     Raises:
         ValueError: it is in none of the places, which are named.
@@ -99,14 +104,15 @@ def locate(corpus: str, root: Path | None) -> Path:
     told = "--root" if root else "$SSLAUDIO_DATA"
     if not top.is_dir():
         raise AbsentError(f"{told} {top} is no folder; set --root to one that holds {corpus}")
-    found = next((place for place in _places(corpus, top) if is_there(corpus, place)), None)
-    if found is None:
+    found = (place for place in _places(corpus, top) if is_there(corpus, place))
+    first = next(found, None)
+    if first is None:
         raise AbsentError(
             f"{corpus} is neither in {top} nor in a folder of it: looked for "
             f"{plugins.load('corpora', corpus).LAYOUT}, or shards that `sslaudio shards build "
             f"--corpus {corpus}` made; set --root to the folder that holds it"
         )
-    return found
+    return next(filter(fits, chain([first], found)), first) if fits else first
 
 
 def is_there(corpus: str, folder: Path) -> bool:

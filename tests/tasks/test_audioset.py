@@ -87,4 +87,5 @@ def test_each_version_has_its_own_published_scores(root):
     scores = {other.system: other.score for other in smaller.published}
     assert scores["SSAST patch-400"] == 0.31
     assert scores["AST, ImageNet"] == 0.347
+    assert scores["AST, AudioSet (supervised)"] == 0.286
     assert {other.system: other.score for other in larger.published}["SSLAM"] == 0.502

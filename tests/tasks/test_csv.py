@@ -102,6 +102,62 @@ def test_a_tenth_validates_where_no_split_does(table):
     assert counts(task) == {"train": 36, "validation": 4, "test": 2}
 
 
+@pytest.mark.parametrize("spelt", ["{}.wav", "./{}.wav"])
+def test_clips_cut_from_one_file_stay_together(table, spelt):
+    lines = [
+        f"{(spelt if start else '{}.wav').format(file)},{'ab'[start % 2]},{start},{start + 1}"
+        for file in range(10)
+        for start in range(4)
+    ]
+
+    task = build(Config(), table("path,label,start,end", *lines))
+
+    files = [{one.path.name for one in held} for held in task.folds[0].parts().values()]
+    assert [len(held) for held in files] == [6, 2, 2]
+    assert len(set.union(*files)) == 10
+    assert "by recording" in task.split_rule
+
+
+def test_one_files_two_spellings_are_one_clip(table):
+    lines = [*rows(40, "a", "b"), "./0.wav,a", "x/../1.wav,b"]
+
+    with pytest.warns(UserWarning, match="2 lines that repeat another are left out"):
+        task = build(Config(), table("path,label", *lines, absent=("x/../1.wav",)))
+
+    assert sum(counts(task).values()) == 40
+
+
+def test_a_class_of_few_speakers_does_not_tear_the_others_apart(table):
+    lines = [f"{n}.wav,{'ab'[n % 2]},id{n // 4}" for n in range(40)]
+    lines += [f"x{n}.wav,c,few{n % 2}" for n in range(6)]
+
+    task = build(Config(), table("path,label,speaker", *lines))
+
+    speakers = [{one.speaker for one in held} for held in task.folds[0].parts().values()]
+    assert "by speaker" in task.split_rule
+    assert not speakers[0] & speakers[1] and not (speakers[0] | speakers[1]) & speakers[2]
+    assert "fold seeded has no test clip of c" in task.notes
+    assert "fold seeded has no validation clip of c" in task.notes
+
+
+def test_speakers_that_cannot_be_kept_whole_are_warned_of(table):
+    lines = [f"{n}.wav,{'ab'[n % 2]},id{n % 2}" for n in range(40)]
+
+    with pytest.warns(UserWarning, match="task csv: 2 speakers lie in several parts"):
+        task = build(Config(), table("path,label,speaker", *lines))
+
+    assert "by key" in task.split_rule
+    assert "2 speakers lie in several parts" in task.notes
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_a_column_of_empty_labels_says_so(table, column):
+    root = table(f"path,{column}", "a.wav,", "b.wav,")
+
+    with pytest.raises(ValueError, match=rf"column {column} is empty .* set task\.{column}_column"):
+        build(Config(), root)
+
+
 def test_clips_lie_between_their_seconds_in_a_file_of_two_channels(table, tmp_path):
     lines = [f"long.wav,{'ab'[n % 2]},{n},{n + 0.5}" for n in range(20)]
     root = table("path,label,start,end", *lines)

@@ -64,6 +64,36 @@ def test_a_tenth_validates_where_no_split_does(packed):
     assert "a tenth of the training clips validates" in task.split_rule
 
 
+@pytest.mark.parametrize("unit", ["speaker", "recording"])
+def test_a_tenth_of_the_training_units_validates_whole(packed, unit):
+    rows = [{"label": label, "split": "train", unit: f"id{number}"} for number in range(20)
+            for label in "aabb"]  # fmt: skip
+    rows += two_classes(3, split="test", **{unit: "other"})
+
+    task = build(Config(), packed(rows))
+
+    (fold,) = task.folds
+    train, validation = ({getattr(one, unit) for one in part}
+                         for part in (fold.train, fold.validation))  # fmt: skip
+    assert (len(train), len(validation)) == (18, 2)
+    assert not train & validation
+    assert f"a tenth of the training {unit}s validates" in task.split_rule
+
+
+def test_speakers_that_are_the_classes_train_and_validate(packed):
+    rows = [
+        {"label": name, "speaker": name, "split": split}
+        for name in ("ada", "bob")
+        for split in ["train"] * 20 + ["test"] * 3
+    ]
+
+    with pytest.warns(UserWarning, match="2 speakers lie in several parts"):
+        task = build(Config(), packed(rows))
+
+    assert task.folds[0].clips() == {"train": 36, "validation": 4, "test": 6}
+    assert "a tenth of the training clips validates" in task.split_rule
+
+
 def test_a_corpus_without_splits_is_divided_70_15_15_class_by_class(packed):
     task = build(Config(), packed(two_classes(20)))
 

@@ -41,8 +41,10 @@ class Config:
 
 
 def recognises(root: Path) -> bool:
-    """Whether a folder is this corpus as published."""
-    return any(_is_word_clip(path) and is_sound_file(path) for path in root.glob("*/*_nohash_*"))
+    """Whether a folder is this corpus as published; a test archive alone is not."""
+    return not _is_archive(root) and any(
+        _is_word_clip(path) and is_sound_file(path) for path in root.glob("*/*_nohash_*")
+    )
 
 
 def build(config: Config, root: Path) -> list[Clip]:
@@ -79,6 +81,14 @@ def split_by_hash(file_name: str) -> str:
     if percentage < 10.0:
         return "validation"
     return "test" if percentage < 20.0 else "train"
+
+
+def _is_archive(root: Path) -> bool:
+    """Whether a folder is a published test archive, by its name or by what it has and lacks."""
+    if root.resolve().name.startswith(ARCHIVE):
+        return True
+    whole = any((root / name).exists() for name in (NOISE_FOLDER, *LISTS.values()))
+    return not whole and any((root / label).is_dir() for label in (SILENCE, UNKNOWN))
 
 
 def _sound_files(root: Path, folders: str) -> list[Path]:
