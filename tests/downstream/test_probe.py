@@ -212,6 +212,27 @@ def test_validation_asks_for_strangers_where_test_does():
         assert (result.validation > 0.95) == heard
 
 
+def test_of_many_speakers_several_are_left_out_together():
+    random = np.random.default_rng(0)
+    names = [f"speaker {place:02}" for place in range(27)]
+    train, validation = (
+        replace(blobs(270, seed), speakers=tuple(random.permutation(names * 10).tolist()))
+        for seed in range(2)
+    )
+    test = replace(blobs(30, 2), speakers=("stranger",) * 30)
+
+    rounds = list(probe._rounds(train, validation, test))
+
+    assert len(rounds) == 10
+    assert (sum(judged.astype(int) for _, judged in rounds) == 1).all()
+    for place, (heard, judged) in enumerate(rounds):
+        asked = set(np.array(validation.speakers)[judged])
+        assert asked == set(names[place::10])
+        assert set(heard.speakers) == set(names) - asked
+    few = [replace(part, speakers=tuple(n[:9] for n in part.speakers)) for part in (train, test)]
+    assert len(list(probe._rounds(few[0], few[0], few[1]))) == 3  # speakers 0, 1 and 2
+
+
 def test_without_speakers_one_line_judges_all_of_validation():
     train, validation, test = (told_by_heart(80, seed, "ab") for seed in range(3))
     named = replace(test, speakers=("c",) * 80)
