@@ -142,6 +142,7 @@ def told(head: nn.Module) -> dict[str, Any]:
             "neighbours": head.neighbours,
             "temperature": head.temperature,
             "one_class": head.one_class,
+            "form": head.form,
         }
     if isinstance(head, AttentivePool):
         return {"kind": "attentive", "heads": head.heads}
@@ -155,8 +156,9 @@ def build_head(config: Mapping[str, Any], encoder: Encoder, columns: int) -> nn.
         width = encoder.backbone.width(encoder.pooled_block)
         return AttentivePool(width, config["heads"], columns)
     if kind == "neighbours":
+        form = config.get("form", "number")
         head = NeighbourHead(
-            config["clips"], encoder.dim, columns, config["neighbours"], config["temperature"]
+            config["clips"], encoder.dim, columns, config["neighbours"], config["temperature"], form
         )
         head.one_class = config["one_class"]
         return head

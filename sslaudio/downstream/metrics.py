@@ -53,6 +53,70 @@ def measured(targets: Targets, scores: Scores) -> dict[str, float]:
     }
 
 
+Weighed = Callable[[Int[np.ndarray, "clips"]], float]
+"""The first figure of clips that come so many times each; NaN where it is undefined."""
+
+
+def weighed(targets: Targets, scores: Scores) -> Weighed:
+    """The first figure of :func:`measured` for one sample of these clips after another.
+
+    What all samples share, such as the order of clips by score, is worked out once.
+    """
+    _check(targets, scores)
+    kind = kind_of(targets)
+    if kind == "single":
+        right = targets == scores.argmax(axis=1)
+        return lambda times: float(times[right].sum() / times.sum())
+    return _weighed_precision(targets, scores) if kind == "multi" else _weighed_r2(targets, scores)
+
+
+def _weighed_precision(targets: Bool[np.ndarray, "clips classes"], scores: Scores) -> Weighed:
+    """mAP. Of a class: the mean over its clips of the precision among all that score no lower.
+
+    So does scikit-learn's ``average_precision_score``, which takes equal scores at once.
+    """
+    order = np.argsort(-scores, axis=0, kind="stable").astype(np.int32).T
+    ranked = np.take_along_axis(scores.T, order, axis=1)
+    true = np.take_along_axis(targets.T, order, axis=1)
+    # Where the run of equal scores ends that each place is in.
+    places = np.arange(order.shape[1], dtype=np.int32)
+    last = np.pad(ranked[:, 1:] != ranked[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+    ends = np.minimum.accumulate(np.where(last, places, places[-1])[:, ::-1], axis=1)[:, ::-1]
+    hits, ends = order[true], ends[true]  # class by class
+    of, counts = np.nonzero(true)[0], true.sum(axis=1)
+    starts = np.cumsum(counts) - counts
+    hits_before_end = np.cumsum(true, axis=1)[of, ends] + starts[of]
+
+    def figure(times: np.ndarray) -> float:
+        above = np.cumsum(times.astype(np.int32)[order], axis=1, dtype=np.int32)[of, ends]
+        times = times[hits]
+        found = np.append(0, np.cumsum(times))
+        right = found[hits_before_end] - found[starts[of]]
+        precision = np.divide(right, above, out=np.zeros(len(above)), where=above > 0)
+        sums = np.bincount(of, weights=precision * times, minlength=len(counts))
+        totals = np.bincount(of, weights=times, minlength=len(counts))
+        known = totals > 0
+        return float((sums[known] / totals[known]).mean()) if known.any() else np.nan
+
+    return figure
+
+
+def _weighed_r2(targets: Float[np.ndarray, "clips"], scores: Scores) -> Weighed:
+    missed = np.square(targets - scores[:, 0].astype(np.float64))
+
+    def figure(times: np.ndarray) -> float:
+        total = times.sum()
+        if total < 2:
+            return np.nan
+        spread = float(times @ np.square(targets - times @ targets / total))
+        lost = float(times @ missed)
+        if spread > 0:
+            return 1 - lost / spread
+        return float(lost == 0)  # as scikit-learn has it
+
+    return figure
+
+
 def _of_several(targets: Bool[np.ndarray, "clips classes"], scores: Scores) -> dict[str, float]:
     precisions, areas = average_precisions(targets, scores), areas_under_curve(targets, scores)
     if np.isnan(precisions).all():

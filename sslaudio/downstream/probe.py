@@ -12,6 +12,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import nn
 
+from sslaudio.downstream.logistic import Logistic
 from sslaudio.downstream.metrics import Scores, Targets, kind_of, measured
 from sslaudio.tasks.base import Example, Kind, Task
 
@@ -30,6 +32,13 @@ CONSTANT = 1e-6
 """A feature whose deviation is below this share of its mean is float32 rounding, not a feature."""
 NEVER = -1e4
 """Bias of a class without training clips: it is never predicted, and its loss stays finite."""
+LARGE = 2e8
+"""Training clips x features x classes from which on a fit goes in chunks, on all threads or a GPU:
+on one thread, VoxCeleb1 would take scikit-learn hours."""
+ROUNDS = 10
+"""Lines a strength, at most, by which validation clips of known speakers are judged."""
+ROWS_AT_ONCE = 1 << 14
+"""Embeddings that are laid out together in float64, for their mean and deviation."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +171,12 @@ def fit(
             "fold with training clips of two classes or more"
         )
     config = config or Config()
-    with threadpool_limits(1):  # the products are small: more threads only wait for each other
-        strength, judged = _choose(train, validation, test, classes, config)
-        (final,) = _path(
-            joined(train, validation) if config.refit else train, classes, config, (strength,)
-        )
+    path = _path_in_chunks if _is_large(train, classes) else _path
+    # Where products are small more threads only wait for each other.
+    with nullcontext() if path is _path_in_chunks else threadpool_limits(1):
+        strength, judged = _choose(train, validation, test, classes, config, path)
+        heard = joined(train, validation) if config.refit else train
+        (final,) = path(heard, classes, config, (strength,))
     said = final.scores(test)
     return ProbeResult(
         validation=first(measured(validation.targets, judged)),
@@ -209,15 +219,21 @@ def loss(targets: Targets, scores: Scores) -> float:
 def _rounds(
     train: Part, validation: Part, test: Part
 ) -> Iterator[tuple[Part, Bool[np.ndarray, "clips"]]]:
-    """Training clips, and which validation clips the line fitted on them judges."""
+    """Training clips, and which validation clips the line fitted on them judges.
+
+    Of more than :data:`ROUNDS` shared speakers, several are left out together.
+    """
     trained, judged, scored = (_speakers(part) for part in (train, validation, test))
     strangers = None not in trained and None not in scored and not set(trained) & set(scored)
     rest = np.ones(len(judged), dtype=bool)
-    for name in sorted(set(trained) & set(judged)) if strangers else ():
-        others = train.only(trained != name)
+    shared = sorted(set(trained) & set(judged)) if strangers else []
+    for place in range(min(ROUNDS, len(shared))):
+        names = set(shared[place::ROUNDS])
+        others = train.only(np.array([name not in names for name in trained]))
         if _varied(others.targets):
-            rest &= judged != name
-            yield others, judged == name
+            asked = np.array([name in names for name in judged])
+            rest &= ~asked
+            yield others, asked
     if rest.any():
         yield train, rest
 
@@ -231,13 +247,13 @@ def _speakers(part: Part) -> np.ndarray:
 
 
 def _choose(
-    train: Part, validation: Part, test: Part, classes: int, config: Config
+    train: Part, validation: Part, test: Part, classes: int, config: Config, path: "Lines"
 ) -> tuple[float, Scores]:
     """The strength that validates best, and what it says there."""
     strengths = sorted(set(config.strengths), reverse=True)
     said = np.zeros((len(strengths), len(validation.targets), classes))
     for heard, judged in _rounds(train, validation, test):
-        for row, line in enumerate(_path(heard, classes, config, strengths)):
+        for row, line in enumerate(path(heard, classes, config, strengths)):
             said[row, judged] = line.scores(validation.only(judged))
     best = int(np.argmin([loss(validation.targets, scores) for scores in said]))
     return strengths[best], said[best]
@@ -255,6 +271,53 @@ def _path(train: Part, classes: int, config: Config, strengths: Sequence[float])
         line = fits(strength)
         weights = line.weights * scale
         yield _Line(weights, line.bias - weights @ mean, line.converged)
+
+
+Lines = Callable[[Part, int, Config, Sequence[float]], Iterator[_Line]]
+"""Gives one line a strength, strongest first."""
+
+
+def _is_large(train: Part, classes: int) -> bool:
+    known = kind_of(train.targets) != "number"
+    return known and train.embeddings.size * classes >= LARGE
+
+
+def moments(
+    embeddings: Float[np.ndarray, "clips dim"],
+) -> tuple[Float[np.ndarray, "dim"], Float[np.ndarray, "dim"]]:
+    """Mean and deviation of each feature, summed in float64, a chunk of clips at a time."""
+    count, dim = embeddings.shape
+    places = range(0, count, ROWS_AT_ONCE)
+    mean, squares = np.zeros(dim), np.zeros(dim)
+    for place in places:
+        mean += embeddings[place : place + ROWS_AT_ONCE].sum(axis=0, dtype=np.float64)
+    mean /= count
+    for place in places:
+        squares += np.square(embeddings[place : place + ROWS_AT_ONCE] - mean).sum(axis=0)
+    return mean, np.sqrt(squares / count)
+
+
+def _path_in_chunks(
+    train: Part, classes: int, config: Config, strengths: Sequence[float]
+) -> Iterator[_Line]:
+    """The lines of :func:`_path` for many clips and classes."""
+    mean, deviation = moments(train.embeddings)
+    varies = deviation > CONSTANT * np.abs(mean)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    if kind_of(train.targets) == "single":
+        known, targets = np.unique(train.targets, return_inverse=True)
+    else:
+        known = np.flatnonzero(train.targets.any(axis=0))
+        targets = train.targets[:, known]
+    fits = Logistic(train.embeddings, targets, mean, scale)
+    # Of two classes scikit-learn penalises the difference of the rows, twice what both have.
+    share = 2.0 if fits.one_class and len(known) == 2 else 1.0
+    for strength in sorted(set(strengths), reverse=True):
+        converged = fits.descend(share * strength, config.max_iterations, config.tolerance)
+        weights, bias = np.zeros((classes, len(mean))), np.full(classes, NEVER)
+        weights[known] = fits.line[:, :-1] * scale
+        bias[known] = fits.line[:, -1] - weights[known] @ mean
+        yield _Line(weights, bias, converged)
 
 
 Fit = Callable[[float], _Line]

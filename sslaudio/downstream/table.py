@@ -14,13 +14,12 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from sslaudio.downstream.metrics import measured
+from sslaudio.downstream.metrics import weighed
 from sslaudio.downstream.predictions import Predictions
 from sslaudio.downstream.results import Record
 from sslaudio.tasks.base import LEGACY, Published
@@ -180,13 +179,12 @@ def resampled(parts: Sequence[Predictions], by: str, draws: int = DRAWS) -> tupl
     scores = np.concatenate([part.scores for part in parts])
     groups = [group for part in parts for group in part.groups(by)]
     names, unit = np.unique(np.array(groups), return_inverse=True)
-    members = [np.flatnonzero(unit == place) for place in range(len(names))]
-    found = []
-    for _ in range(draws):
+    figure = weighed(targets, scores)
+    found = np.empty(draws)
+    for draw in range(draws):
         units = random.integers(0, len(names), len(names))
-        chosen = np.concatenate([members[one] for one in units])
-        with suppress(ValueError):  # by chance no clip of any class
-            found.append(next(iter(measured(targets[chosen], scores[chosen]).values())))
+        found[draw] = figure(np.bincount(units, minlength=len(names))[unit])
+    found = found[~np.isnan(found)]  # by chance no clip of any class
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 

@@ -1,12 +1,16 @@
 """Nearest neighbours vote: known by hand, and as scikit-learn has it."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
+from sslaudio.downstream import classify as heads
+from sslaudio.downstream import knn
 from sslaudio.downstream.knn import Config, NeighbourHead, fit, told
 from sslaudio.downstream.probe import Part
 
@@ -92,3 +96,80 @@ def test_two_near_neighbours_of_one_class_each_share_several_classes_and_a_numbe
         np.array([[0.5, 0.0, 1.0]])
     )
     assert told(NeighbourHead.of(numbers, 1, 2, 0.07), asked) == pytest.approx(np.array([[3.0]]))
+
+
+def asked(part: Part, form: str) -> Part:
+    """The same clips, with one class, several or a number."""
+    several = np.eye(5, dtype=bool)[part.targets] | np.eye(5, dtype=bool)[part.targets // 2]
+    targets = {"single": part.targets, "multi": several, "number": part.targets * 1.5}
+    return Part(part.embeddings, targets[form])
+
+
+FORMS = pytest.mark.parametrize("form", ["single", "multi", "number"])
+
+
+@FORMS
+def test_training_clips_in_chunks_say_the_same(monkeypatch, form: str):
+    train, validation, test = (asked(blobs(150, seed), form) for seed in range(3))
+    whole = fit(train, validation, test, 5, Config())
+
+    monkeypatch.setattr(knn, "TRAINED_AT_ONCE", 17)  # fewer than vote, and than 50
+    monkeypatch.setattr(knn, "AT_ONCE", 31)
+    parts = fit(train, validation, test, 5, Config())
+
+    assert parts.neighbours == whole.neighbours
+    assert parts.test_scores == pytest.approx(whole.test_scores, abs=1e-5)
+    assert parts.validation_scores == pytest.approx(whole.validation_scores, abs=1e-5)
+
+
+@FORMS
+def test_votes_are_those_of_float64_and_one_hot_rows(form: str):
+    train, test = asked(blobs(150, 0), form), blobs(60, 1).embeddings
+    rows = np.eye(5)[train.targets] if form == "single" else train.targets.reshape(150, -1)
+    mean, deviation = (getattr(train.embeddings.astype(float), f)(0) for f in ("mean", "std"))
+
+    standard = [(part.astype(float) - mean) / deviation for part in (train.embeddings, test)]
+    own, their = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in standard)
+    near = np.argsort(-(their @ own.T), axis=1)[:, :7]
+    votes = np.exp(np.take_along_axis(their @ own.T, near, axis=1) / 0.07)
+    shares = (votes[..., None] * rows[near]).sum(1) / votes.sum(1)[:, None]
+    expected = np.log(shares.clip(1e-12)) if form == "single" else shares
+
+    assert told(NeighbourHead.of(train, 5, 7, 0.07), test) == pytest.approx(expected, abs=1e-5)
+
+
+@FORMS
+def test_a_head_is_the_same_when_it_is_built_again(form: str):
+    train, test = asked(blobs(150, 0), form), blobs(60, 1).embeddings
+    head = NeighbourHead.of(train, 5, 7, 0.07)
+    columns = 1 if form == "number" else 5
+
+    built = heads.build_head(heads.told(head), SimpleNamespace(dim=12), columns)
+    built.load_state_dict(head.state_dict())
+
+    assert (told(built, test) == told(head, test)).all()
+    bits = {"single": torch.int64, "multi": torch.bool, "number": torch.float64}
+    assert built.truth.dtype == bits[form] and built.directions.dtype == torch.float32
+
+
+@FORMS
+def test_a_head_of_before_with_rows_of_float64_says_the_same(form: str):
+    train, test = asked(blobs(150, 0), form), blobs(60, 1).embeddings
+    head = NeighbourHead.of(train, 5, 7, 0.07)
+    rows = np.eye(5)[train.targets] if form == "single" else train.targets.reshape(150, -1)
+    state = {name: value.double() for name, value in head.state_dict().items()}
+    config = {name: value for name, value in heads.told(head).items() if name != "form"}
+
+    built = heads.build_head(config, SimpleNamespace(dim=12), rows.shape[1])
+    built.load_state_dict(state | {"truth": torch.from_numpy(rows.astype(float))})
+
+    assert told(built, test) == pytest.approx(told(head, test), abs=1e-12)
+
+
+def test_more_neighbours_than_clips_are_all_of_them():
+    parts = [blobs(30, seed) for seed in range(3)]
+
+    found = fit(*parts, 5, Config(neighbours=(50, 200), refit=False))
+
+    assert found.neighbours == found.head.neighbours == 30
+    assert (told(found.head, parts[2].embeddings) == found.test_scores).all()

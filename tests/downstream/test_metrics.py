@@ -12,6 +12,7 @@ from sslaudio.downstream.metrics import (
     d_prime,
     measured,
     recalls,
+    weighed,
 )
 
 
@@ -96,3 +97,27 @@ def test_a_number_is_scored_by_the_share_of_variance_told():
 
     # By hand: squared errors 0, 0, 1 against a variance sum of 2.
     assert told == {"R2": pytest.approx(0.5), "MAE": pytest.approx(1 / 3)}
+
+
+@pytest.mark.parametrize("digits", [0, 1, 9])
+def test_weighed_precision_is_scikit_learns_of_the_replicated_sample(digits: int):
+    random = np.random.default_rng(digits)
+    scores = random.normal(size=(80, 7)).round(digits)  # many equal ones, few, none
+    targets = random.random((80, 7)) < [0.02, 0.1, 0.3, 0.5, 0.9, 1.0, 0.0]
+    figure = weighed(targets, scores)
+
+    for _ in range(30):
+        times = random.integers(0, 4, 80) * (random.random(80) < 0.5)
+        rows = np.repeat(np.arange(80), times)
+        expected = np.nanmean(average_precisions(targets[rows], scores[rows]))
+        assert figure(times) == pytest.approx(expected, abs=1e-9)
+    assert np.isnan(weighed(targets[:, 6:], scores[:, 6:])(np.ones(80, int)))
+
+
+@pytest.mark.parametrize("said", [0.0, 3.0])
+def test_weighed_share_of_variance_of_one_number_is_scikit_learns(said: float):
+    targets, scores = np.array([3.0, 3.0, 5.0]), np.full((3, 1), said)
+    figure = weighed(targets, scores)
+
+    assert figure(np.array([2, 1, 0])) == measured(targets[:2], scores[:2])["R2"]
+    assert np.isnan(figure(np.array([1, 0, 0])))

@@ -7,7 +7,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, r2_score
+from torch import nn
 
+from sslaudio.downstream import logistic, probe
+from sslaudio.downstream.logistic import Logistic
 from sslaudio.downstream.probe import Config, Part, fit
 
 
@@ -209,6 +212,27 @@ def test_validation_asks_for_strangers_where_test_does():
         assert (result.validation > 0.95) == heard
 
 
+def test_of_many_speakers_several_are_left_out_together():
+    random = np.random.default_rng(0)
+    names = [f"speaker {place:02}" for place in range(27)]
+    train, validation = (
+        replace(blobs(270, seed), speakers=tuple(random.permutation(names * 10).tolist()))
+        for seed in range(2)
+    )
+    test = replace(blobs(30, 2), speakers=("stranger",) * 30)
+
+    rounds = list(probe._rounds(train, validation, test))
+
+    assert len(rounds) == 10
+    assert (sum(judged.astype(int) for _, judged in rounds) == 1).all()
+    for place, (heard, judged) in enumerate(rounds):
+        asked = set(np.array(validation.speakers)[judged])
+        assert asked == set(names[place::10])
+        assert set(heard.speakers) == set(names) - asked
+    few = [replace(part, speakers=tuple(n[:9] for n in part.speakers)) for part in (train, test)]
+    assert len(list(probe._rounds(few[0], few[0], few[1]))) == 3  # speakers 0, 1 and 2
+
+
 def test_without_speakers_one_line_judges_all_of_validation():
     train, validation, test = (told_by_heart(80, seed, "ab") for seed in range(3))
     named = replace(test, speakers=("c",) * 80)
@@ -252,6 +276,65 @@ def test_several_classes_are_sklearns_line_for_each_by_itself():
         told = peer.decision_function((test.embeddings - mean) / deviation)
         assert result.test_scores[:, column] == pytest.approx(told, abs=1e-2)
     assert (result.test_scores[:, 3] == -1e4).all()
+
+
+def several(part: Part, classes: int) -> Part:
+    """The same clips with any number of classes; nobody has the last."""
+    random = np.random.default_rng(len(part.targets))
+    true = np.eye(classes + 1, dtype=bool)[part.targets]
+    true[:, 1] |= random.random(len(true)) < 0.3
+    return replace(part, targets=true)
+
+
+@pytest.mark.parametrize("ask", ["one of two", "one of nine", "several"])
+def test_a_large_problem_has_the_line_of_a_small_one(monkeypatch, ask: str):
+    monkeypatch.setattr(logistic, "NUMBERS_AT_ONCE", 64 * 70)  # ten chunks
+    monkeypatch.setattr(probe, "ROWS_AT_ONCE", 100)
+    count = 2 if ask == "one of two" else 9
+    parts = [blobs(600, seed, count, dim=24, noise=2) for seed in range(3)]
+    for part in parts:
+        part.embeddings[:, 3] = 5.0  # weighs nothing
+    classes = count + 1  # nobody has the last
+    if ask == "several":
+        parts = [several(part, count) for part in parts]
+    config = Config(strengths=(1.0, 0.1, 0.01), tolerance=1e-7)
+
+    small = fit(*parts, classes, config)
+    monkeypatch.setattr(probe, "LARGE", 0)
+    large = fit(*parts, classes, config)
+
+    assert large.strength == small.strength and large.converged
+    assert large.weights == pytest.approx(small.weights, abs=1e-3)
+    assert large.bias == pytest.approx(small.bias, abs=1e-3)
+    assert large.test_scores == pytest.approx(small.test_scores, abs=1e-3)
+    assert large.validation_scores == pytest.approx(small.validation_scores, abs=1e-3)
+    assert (large.weights[:, 3] == 0).all()
+
+
+@pytest.mark.parametrize("several_", [False, True])
+def test_the_loss_in_chunks_is_the_loss_of_all(monkeypatch, several_: bool):
+    part = blobs(301, 0, 5, dim=12, noise=2)
+    targets = several(part, 5).targets if several_ else part.targets
+    mean, deviation = probe.moments(part.embeddings)
+    line = np.random.default_rng(5).normal(size=(6 if several_ else 5, 13))
+    rows = (part.embeddings.astype(np.float64) - mean) / deviation
+    said = torch.from_numpy(rows @ line[:, :-1].T + line[:, -1]).requires_grad_()
+    true = torch.from_numpy(targets)
+    if several_:
+        mean_loss = nn.functional.binary_cross_entropy_with_logits(said, true.double())
+        expected = mean_loss * 6  # its mean is over classes too
+    else:
+        expected = nn.functional.cross_entropy(said, true)
+    expected.backward()
+
+    for numbers in (1 << 20, 13 * 40, 1):
+        monkeypatch.setattr(logistic, "NUMBERS_AT_ONCE", numbers)
+        cost, rise = Logistic(part.embeddings, targets, mean, 1 / deviation).slope(line, 0.3)
+        penalty = 0.15 * np.square(line[:, :-1]).sum()
+        assert cost == pytest.approx(expected.item() + penalty, abs=1e-9)
+        by_hand = said.grad.numpy().T @ rows + 0.3 * line[:, :-1]
+        assert rise[:, :-1] == pytest.approx(by_hand, abs=1e-9)
+        assert rise[:, -1] == pytest.approx(said.grad.numpy().sum(axis=0), abs=1e-9)
 
 
 def test_a_number_is_sklearns_ridge():

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from sslaudio.downstream import table
+from sslaudio.downstream.metrics import measured
 from sslaudio.downstream.predictions import Predictions
 from sslaudio.downstream.results import Record
 from sslaudio.tasks.base import Published
@@ -119,6 +120,34 @@ def test_a_bootstrap_over_speakers_is_wider_than_over_clips():
     # By hand: a clip's deviation 0.5 over the root of 200, times 1.96.
     assert clips == pytest.approx((0.431, 0.569), abs=0.012)
     assert table.resampled([part], "speaker") == speakers
+
+
+@pytest.mark.parametrize("kind", ["single", "multi", "number"])
+@pytest.mark.parametrize("by", ["speaker", "clip"])
+def test_a_bootstrap_is_the_quantiles_of_replicated_samples(kind: str, by: str):
+    random = np.random.default_rng(3)
+    scores = random.normal(size=(120, 6)).round(1).astype(np.float32)  # some are equal
+    if kind == "single":
+        targets = np.where(random.random(120) < 0.5, scores.argmax(1), random.integers(0, 6, 120))
+    elif kind == "multi":
+        targets = scores + random.normal(size=(120, 6)) > [-1, 0, 1, 1.5, 3, 9]  # rare; nobody
+    else:
+        targets = scores[:, 0] + random.normal(size=120)
+    part = Predictions(
+        tuple(map(str, range(120))), targets, scores,
+        tuple(f"speaker {place}" for place in random.integers(0, 15, 120)), ("",) * 120,
+    )  # fmt: skip
+
+    units = np.unique(np.array(part.groups(by)), return_inverse=True)[1]
+    draw = np.random.default_rng(0)
+    found = []
+    for _ in range(50):
+        chosen = draw.integers(0, units.max() + 1, units.max() + 1)
+        rows = np.concatenate([np.flatnonzero(units == one) for one in chosen])
+        found.append(next(iter(measured(targets[rows], scores[rows]).values())))
+
+    by_hand = np.quantile(found, [0.025, 0.975])
+    assert table.resampled([part], by, draws=50) == pytest.approx(by_hand, abs=1e-9)
 
 
 def test_the_files_hold_the_same_rows(tmp_path):
