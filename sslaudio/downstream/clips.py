@@ -33,7 +33,7 @@ class Bank:
     """The clips of a task as an encoder hears them.
 
     Args:
-        front_end: makes the pictures, on its own device.
+        front_end: makes the pictures, on its own device; they are kept in the CPU's memory.
         crop_samples: length of the piece that training takes of a longer clip.
         megabytes: room for clips; those beyond it are decoded again each time.
         workers: threads that decode.
@@ -93,7 +93,7 @@ class Bank:
     def shown(
         self, waveforms: Sequence[Float[Tensor, " samples"]]
     ) -> list[Float[Tensor, "bins frames"]]:
-        """Pictures of waveforms, each of its own width."""
+        """Pictures of waveforms, each of its own width, in the CPU's memory."""
         device = self.front_end.window.device
         shown = [torch.empty(0)] * len(waveforms)
         for rows in by_length([len(waveform) for waveform in waveforms], SAMPLES_AT_ONCE):
@@ -101,7 +101,7 @@ class Bank:
             batch = nn.utils.rnn.pad_sequence([waveforms[row] for row in rows], batch_first=True)
             with torch.no_grad():
                 pictures, frames = self.front_end(batch.to(device), lengths.to(device))
-            for row, picture, width in zip(rows, pictures, frames.tolist(), strict=True):
+            for row, picture, width in zip(rows, pictures.cpu(), frames.tolist(), strict=True):
                 shown[row] = picture[:, :width].clone()
         return shown
 
@@ -116,13 +116,21 @@ class Bank:
             self.room += waveform.numel() * waveform.element_size()
 
 
-def padded(pictures: Sequence[Float[Tensor, "bins frames"]]) -> Pictures:
-    """A batch of pictures; behind each its columns are 0, the mean."""
-    frames = torch.tensor([picture.shape[1] for picture in pictures], device=pictures[0].device)
+def padded(
+    pictures: Sequence[Float[Tensor, "bins frames"]], device: torch.device | None = None
+) -> Pictures:
+    """A batch of pictures; behind each its columns are 0, the mean.
+
+    Args:
+        pictures: all on one device.
+        device: where the batch is to be; unset: there.
+    """
+    frames = torch.tensor([picture.shape[1] for picture in pictures])
     batch = pictures[0].new_zeros(len(pictures), pictures[0].shape[0], int(frames.max()))
     for row, picture in zip(batch, pictures, strict=True):
         row[:, : picture.shape[1]] = picture
-    return batch, frames
+    batch = batch.to(device or batch.device)
+    return batch, frames.to(batch.device)
 
 
 def by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:

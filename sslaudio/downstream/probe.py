@@ -239,7 +239,7 @@ def _rounds(
 
 
 def _varied(targets: Targets) -> bool:
-    return len(np.unique(targets, axis=0)) > 1
+    return bool((targets != targets[:1]).any())
 
 
 def _speakers(part: Part) -> np.ndarray:

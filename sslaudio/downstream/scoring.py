@@ -25,7 +25,10 @@ CLIPS_AT_ONCE = 1_024
 
 
 class TokenBank:
-    """What a frozen encoder makes of clips, kept in half precision while there is room."""
+    """What a frozen encoder makes of clips, kept in half precision while there is room.
+
+    It is kept in the CPU's memory; a batch of it goes to the encoder's device.
+    """
 
     def __init__(self, encoder: Encoder, bank: Bank, precision: str, megabytes: float) -> None:
         self.encoder, self.bank, self.precision = encoder, bank, precision
@@ -36,18 +39,20 @@ class TokenBank:
         """Sounding tokens of clips, in a row each."""
         absent = [example for example in examples if example.key not in self.held]
         fresh: dict[str, Tensor] = {}
-        if absent:
-            pictures, frames = padded(self.bank.pictures_of(absent))
+        device = next(self.encoder.parameters()).device
+        pictures = self.bank.pictures_of(absent)
+        for places in by_length([picture.shape[1] for picture in pictures], FRAMES_AT_ONCE):
+            batch = padded([pictures[place] for place in places], device)
             with torch.no_grad(), autocast(self.precision):
-                made = self.encoder.tokens(pictures, frames)
-            for example, row, sound in zip(absent, made.patches, made.sound, strict=True):
-                fresh[example.key] = row[sound].half()
+                made = self.encoder.tokens(*batch)
+            for place, row, sound in zip(places, made.patches, made.sound, strict=True):
+                fresh[absent[place].key] = row[sound].half().cpu()
         rows = [fresh[one.key] if one.key in fresh else self.held[one.key] for one in examples]
         size = sum(kept.numel() * kept.element_size() for kept in fresh.values())
         if size <= self.room:
             self.held |= fresh
             self.room -= size
-        return together(rows)
+        return together(rows, device)
 
 
 def score(
@@ -90,6 +95,7 @@ def _said(
             part = examples[start : start + 64]
             yield list(range(start, start + len(part))), classifier.head(tokens.tokens(part))
         return
+    device = next(classifier.parameters()).device
     for start in range(0, len(examples), CLIPS_AT_ONCE):
         part = examples[start : start + CLIPS_AT_ONCE]
         pieces = _crops(bank, part, crops)
@@ -97,7 +103,7 @@ def _said(
         for rows in by_length(widths, FRAMES_AT_ONCE):
             flat = [picture for row in rows for picture in pieces[row]]
             with autocast(precision):
-                said = classifier.scores(*padded(flat)).float()
+                said = classifier.scores(*padded(flat, device)).float()
             if crops > 1:
                 said = _averaged(classifier, said, len(rows))
             yield [start + row for row in rows], said
@@ -121,9 +127,9 @@ def _averaged(classifier: Classifier, said: Tensor, clips: int) -> Tensor:
     return shares.log() if classifier.kind == "single" else shares.logit()
 
 
-def together(kept: Sequence[Float[Tensor, "patches dim"]]) -> Tokens:
+def together(kept: Sequence[Float[Tensor, "patches dim"]], device: torch.device) -> Tokens:
     """A batch of clips' tokens, in a row."""
-    patches = nn.utils.rnn.pad_sequence(list(kept), batch_first=True).float()
+    patches = nn.utils.rnn.pad_sequence(list(kept), batch_first=True).to(device).float()
     counts = torch.tensor([len(rows) for rows in kept], device=patches.device)
     sound = torch.arange(patches.shape[1], device=patches.device) < counts[:, None]
     return Tokens(patches, Grid(1, patches.shape[1]), sound, patches[:, :0])

@@ -366,7 +366,7 @@ class Learner:
             shown = self.bank.shown(mix.waveforms(cut))
         else:
             shown = self.bank.pictures_of(examples, places)
-        pictures, frames = padded(shown)
+        pictures, frames = padded(shown, device)
         if mix and config.mixup == "log":
             pictures = mix.pictures(pictures, frames, classifier.encoder.front_end.std or 1.0)
         draws = self._draws(examples, step, device)

@@ -122,6 +122,12 @@ def test_a_batch_is_padded_with_the_mean(front_end):
     assert batch[:, 0].tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
+def test_a_batch_goes_where_it_is_told():
+    batch, frames = padded([torch.ones(2, 3), torch.ones(2, 1)], torch.device("meta"))
+
+    assert batch.is_meta and frames.is_meta
+
+
 def test_clips_go_together_by_length_within_the_room_there_is():
     batches_ = list(by_length([5, 9, 1, 9, 4], 18))
 

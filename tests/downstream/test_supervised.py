@@ -13,10 +13,10 @@ from sslaudio import adaptation, plugins
 from sslaudio.adapters.base import Adapter
 from sslaudio.augments import gain
 from sslaudio.backbones.encoder import Encoder
-from sslaudio.downstream import supervised
+from sslaudio.downstream import scoring, supervised
 from sslaudio.downstream.clips import Bank, check_batch
 from sslaudio.downstream.metrics import accuracy
-from sslaudio.downstream.scoring import score
+from sslaudio.downstream.scoring import TokenBank, score
 from sslaudio.downstream.supervised import Config, Fitted, Learner, Mean, fit
 from sslaudio.features.front_end import Config as Features
 from sslaudio.features.front_end import FrontEnd
@@ -330,6 +330,45 @@ def test_longer_clips_are_cropped_elsewhere_in_every_epoch_and_the_same_again(
     one, two = places[:18], places[18:]
     assert one == two and len(set(one)) == 18  # six clips, three epochs
     assert min(one) < 0.25 and max(one) > 0.75
+
+
+def test_tokens_of_few_frames_at_a_time_are_those_of_all(fold, tmp_path, monkeypatch):
+    longer = sounds(tmp_path, 2, lambda index, _: index % 2, tone, seconds=0.7)
+    examples = [*fold.train[2:5], *longer.train, fold.train[2]]
+    encoder = encoder_of().eval()
+    widths: list[int] = []
+    tokens = Encoder.tokens
+
+    def seen(self, pictures, frames, drop=None):
+        widths.append(pictures.shape[0] * pictures.shape[2])
+        return tokens(self, pictures, frames, drop)
+
+    monkeypatch.setattr(Encoder, "tokens", seen)
+    banks = [TokenBank(encoder, Bank(encoder.front_end, 16_000, 10), "fp32", 10) for _ in range(2)]
+    whole = banks[0].tokens(examples)
+    monkeypatch.setattr(scoring, "FRAMES_AT_ONCE", 100)
+    parts = banks[1].tokens(examples)
+
+    assert len(widths) > 3 and max(widths[1:]) <= 100 < widths[0]
+    assert torch.equal(parts.sound, whole.sound) and len(set(whole.sound.sum(1).tolist())) == 2
+    assert torch.allclose(parts.patches, whole.patches, atol=2e-3)  # kept in half precision
+    assert torch.equal(banks[1].tokens(examples).patches, parts.patches)  # as they were kept
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("adapter", ["full", "attentive"])
+def test_what_is_kept_is_in_the_cpus_memory(fold, monkeypatch, adapter):
+    learners: list[Learner] = []
+    finished = Learner.finished
+    monkeypatch.setattr(
+        Learner, "finished", lambda own, epoch: learners.append(own) or finished(own, epoch)
+    )
+
+    fitted(fold, encoder=encoder_of().cuda(), adapter=adapter, epochs=1)
+
+    (learner,) = learners
+    held = learner.tokens.held if learner.tokens else learner.bank.pictures
+    assert held and not any(kept.is_cuda for kept in held.values())
 
 
 @pytest.mark.parametrize("name", ["ast", "mast"])
