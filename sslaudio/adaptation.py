@@ -23,12 +23,14 @@ from sslaudio import models
 from sslaudio import recipe as recipes
 from sslaudio.adapters.base import Adapter
 from sslaudio.backbones.encoder import Encoder
+from sslaudio.data import progress
 from sslaudio.downstream import classify, embed, gather, knn, probe, results, supervised
 from sslaudio.downstream.metrics import Scores, measured
 from sslaudio.features.front_end import Config as Features
 from sslaudio.features.stats import Statistics, measure, plain
 from sslaudio.tasks.base import Example, Fold, Task
 from sslaudio.training import runs
+from sslaudio.training.report import is_first_process
 
 Examples = Sequence[Example]
 Rows = Float[np.ndarray, "clips dim"]
@@ -104,7 +106,7 @@ def adapt(
     fold: Fold,
     out: Path,
     embeddings: Embed | None = None,
-    progress: Callable[[int, dict[str, float]], None] | None = None,
+    told: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Outcome:
     """Adapt, choose on validation, score test once.
 
@@ -115,18 +117,20 @@ def adapt(
         fold: one of its folds.
         out: where the run will lie, which a base is found from.
         embeddings: of a frozen encoder; unset: they are worked out.
-        progress: told epoch and scalars, where there are epochs.
+        told: called with epoch and scalars, where there are epochs.
     """
     began = time.perf_counter()
     encoder, config = start_of(recipe, start, task, fold)
     adapter: Adapter = recipe.adapter.build()
-    base = models.base_of(encoder.backbone, start.run, recipe.training.seed, out)
+    base = {}  # told, and hashed, where a run may hold few weights alone
+    if adapter.trains == "encoder":
+        base = models.base_of(encoder.backbone, start.run, recipe.training.seed, out)
     total = sum(weight.numel() for weight in encoder.backbone.parameters())
     if adapter.trains == "nothing":
         adapter.adapt(encoder)
         found = _closed_form(recipe, encoder, task, fold, embeddings or embedded)
     else:
-        found = _by_gradients(recipe, adapter, encoder, task, fold, progress)
+        found = _by_gradients(recipe, adapter, encoder, task, fold, told)
     own = models.learned(encoder.backbone)
     few = adapter.trains == "encoder" and sum(map(Tensor.numel, own.values())) <= FEW * total
     if not few:
@@ -148,7 +152,7 @@ def adapt(
         variant=variant(recipe),
         notes=(*task.notes, *_heard_before(start, task, fold)),
     )
-    told = {
+    kept = {
         **config,
         "classes": list(task.classes),
         "kind": task.kind,
@@ -159,7 +163,7 @@ def adapt(
         "head": classify.told(found.head),
         **({"adapter": configs.plain(recipe.adapter), "base": base} if few else {}),
     }
-    return Outcome(record, found.validation_scores, found.test_scores, {**head, **own}, told)
+    return Outcome(record, found.validation_scores, found.test_scores, {**head, **own}, kept)
 
 
 def variant(recipe: recipes.Finetune) -> str:
@@ -253,10 +257,10 @@ def _by_gradients(
     encoder: Encoder,
     task: Task,
     fold: Fold,
-    progress: Callable[[int, dict[str, float]], None] | None,
+    told: Callable[[int, dict[str, float]], None] | None,
 ) -> _Found:
     augments = [augment.build() for augment in recipe.augments]
-    fitted = supervised.fit(encoder, task, fold, adapter, augments, recipe.training, progress)
+    fitted = supervised.fit(encoder, task, fold, adapter, augments, recipe.training, told)
     chosen = f"epoch {fitted.epoch}" if fitted.epoch else "mean of epochs"
     return _Found(
         fitted.validation, fitted.test, fitted.validation_scores, fitted.test_scores,
@@ -294,16 +298,21 @@ def start_of(
     return encoder.eval().to(device), config
 
 
-def embedded(
-    encoder: nn.Module, examples: Examples, progress: embed.Progress | None = None
-) -> Rows:
+def embedded(encoder: nn.Module, examples: Examples, told: embed.Progress | None = None) -> Rows:
     """What an encoder, or a classifier, makes of clips; several processes share the work."""
     own = gather.share(examples)
     rows = gather.alike(
-        lambda: list(embed.embed_examples(encoder, own, progress=progress)) if own else []
+        lambda: list(embed.embed_examples(encoder, own, progress=told)) if own else []
     )
     keys = [example.key for example in examples]
     return gather.gathered(keys, [example.key for example in own], rows)
+
+
+def embedded_aloud(title: str, encoder: nn.Module, examples: Examples) -> Rows:
+    """:func:`embedded`, telling how far it is."""
+    shown = progress.shown if is_first_process() else progress.silent
+    with shown(title, len(examples)) as advance:
+        return embedded(encoder, examples, embed.telling(advance))
 
 
 def _statistics(recipe: recipes.Finetune, examples: Sequence[Example]) -> Statistics:

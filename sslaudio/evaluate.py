@@ -17,7 +17,6 @@ if __name__ == "__main__":  # run as a file: the folder above, not this one, hol
 import argparse
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from sslaudio import config as configs
 from sslaudio import evaluation, plugins, ranks, suite
@@ -72,7 +71,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     if any((plan.out / name).exists() for name in ("recipe.yaml", runs.CONFIG)):
         raise ValueError(f"--out {plan.out} holds a run; give a folder for the evaluation alone")
     there = _present(entries, plan.root)
-    with runs.held(plan.out) if is_first_process() else nullcontext():
+    with runs.held_by_first(plan.out):
         if is_first_process():
             evaluation.write_plan(plan, entries)
         done, wrong = evaluation.run_all(plan, evaluation.groups(plan, there), jobs)

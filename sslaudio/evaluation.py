@@ -22,17 +22,15 @@ import torch
 from sslaudio import adaptation, ranks
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
-from sslaudio.backbones.encoder import Encoder
-from sslaudio.data import progress
 from sslaudio.data.processes import cores
-from sslaudio.downstream import embed, predictions, results
+from sslaudio.downstream import predictions, results
 from sslaudio.downstream.cache import Cache, clip_name
 from sslaudio.downstream.few import limited
 from sslaudio.downstream.predictions import Predictions
 from sslaudio.downstream.results import Record
 from sslaudio.suite import Entry
 from sslaudio.tasks import sources
-from sslaudio.tasks.base import Example, Fold, Published, Task
+from sslaudio.tasks.base import Fold, Published, Task
 from sslaudio.training import storage
 from sslaudio.training.report import is_first_process, say, speak
 
@@ -166,7 +164,7 @@ def run(plan: Plan, group: Group) -> Iterator[Done | Failed]:
     except ValueError as error:
         yield _failed(group.name, error)
         return
-    work_out = partial(_embedded, f"embedding {group.name}")
+    work_out = partial(adaptation.embedded_aloud, f"embedding {group.name}")
     cache = Cache(plan.out / "embeddings", work_out, is_first_process())
     for protocol in plan.protocols:
         recipe, start = _start(plan, group, protocol)
@@ -189,12 +187,6 @@ def run(plan: Plan, group: Group) -> Iterator[Done | Failed]:
 def _failed(what: str, error: Exception) -> Failed:
     say(f"failed: {what}: {error}")
     return Failed(f"{what}: {error}")
-
-
-def _embedded(title: str, encoder: Encoder, examples: Sequence[Example]) -> adaptation.Rows:
-    shown = progress.shown if is_first_process() else progress.silent
-    with shown(title, len(examples)) as advance:
-        return adaptation.embedded(encoder, examples, embed.telling(advance))
 
 
 def _start(plan: Plan, group: Group, protocol: str) -> tuple[recipes.Finetune, adaptation.Start]:

@@ -21,18 +21,15 @@ if __name__ == "__main__":  # run as a file: the folder above, not this one, hol
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from sslaudio import adaptation, ensemble, models, ranks
 from sslaudio import config as configs
 from sslaudio import recipe as recipes
-from sslaudio.backbones.encoder import Encoder
-from sslaudio.data import progress
-from sslaudio.downstream import embed, predictions, results, table
+from sslaudio.downstream import predictions, results, table
 from sslaudio.downstream.cache import clip_name
 from sslaudio.tasks import sources
-from sslaudio.tasks.base import Example, Fold, Task
+from sslaudio.tasks.base import Fold, Task
 from sslaudio.training import runs, storage
 from sslaudio.training.launch import join
 from sslaudio.training.report import Report, is_first_process, say, speak
@@ -75,7 +72,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     _check_free(out, kept)
     _tell_cut(recipe, task)
     records: list[results.Record] = []
-    with _held(out):
+    with runs.held_by_first(out):
         if is_first_process():
             storage.write_text(out / "recipe.yaml", configs.to_yaml(recipe))
         for fold in task.folds:
@@ -92,11 +89,6 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
         say(f"the model in {out} is that of fold {best.fold}; every fold's is below it")
     say(f"done: {out}")
     return 0
-
-
-def _held(out: Path) -> AbstractContextManager[None]:
-    """The run's folder, held by the one process that writes into it."""
-    return runs.held(out) if is_first_process() else nullcontext()
 
 
 def _kept(
@@ -175,9 +167,8 @@ def _fold(
         report.show(epoch, text, (time.perf_counter() - began) / epoch * (epochs - epoch))
 
     try:
-        outcome = adaptation.adapt(
-            recipe, start, task, fold, out, partial(_embedded, fold.name), told
-        )
+        aloud = partial(adaptation.embedded_aloud, f"embedding fold {fold.name}")
+        outcome = adaptation.adapt(recipe, start, task, fold, out, aloud, told)
     finally:
         report.close()
     if is_first_process():
@@ -187,17 +178,11 @@ def _fold(
     return outcome.record
 
 
-def _embedded(fold: str, encoder: Encoder, examples: Sequence[Example]) -> adaptation.Rows:
-    shown = progress.shown if is_first_process() else progress.silent
-    with shown(f"{fold}, {len(examples)} clips", len(examples)) as advance:
-        return adaptation.embedded(encoder, examples, embed.telling(advance))
-
-
 def _ensemble(members: Sequence[Path], task: Task, out: Path) -> int:
     """Score the mean of what fine-tuned runs say, fold by fold."""
     _check_free(out, {})
     records = []
-    with _held(out):
+    with runs.held_by_first(out):
         for fold in task.folds:
             record, scores = ensemble.scored(members, task, fold)
             records.append(record)

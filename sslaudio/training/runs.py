@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sslaudio.training import manifest
+from sslaudio.training.report import is_first_process
 from sslaudio.training.storage import (
     load_tensors,
     room_for,
@@ -211,6 +212,11 @@ def held(run: Path, patience_seconds: float = 0.0) -> Iterator[None]:
             for place in made:  # what was refused leaves nothing behind
                 with suppress(OSError):
                     place.rmdir()
+
+
+def held_by_first(run: Path) -> AbstractContextManager[None]:
+    """:func:`held` by the first of several processes, which alone writes into the folder."""
+    return held(run) if is_first_process() else nullcontext()
 
 
 def _awaited(path: Path, patience_seconds: float) -> IO[str]:
