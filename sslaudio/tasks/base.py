@@ -244,6 +244,36 @@ def cross_folds(task: str, examples: Sequence[Example], numbers: Sequence[int]) 
     return folds
 
 
+def legacy_fold(examples: Sequence[Example], numbers: Sequence[int], test: int) -> Fold:
+    """LAPE's one fold: it tests, and chooses the epoch; all the others train.
+
+    Source: github.com/Sreyan88/LAPE, where the test part is scored after every epoch.
+    """
+    parts: dict[bool, list[Example]] = {True: [], False: []}
+    for example, number in zip(examples, numbers, strict=True):
+        parts[number == test].append(example)
+    tests = tuple(parts[True])
+    return Fold(str(test), tuple(parts[False]), validation=tests, test=tests)
+
+
+def split_fold(split: str, clips: Sequence[Clip], classes: Sequence[str]) -> Fold:
+    """The fold that the clips' own splits make; LAPE trains on validation too, and test chooses.
+
+    Args:
+        split: the task's ``split``, which the fold is named after.
+        clips: of one class each.
+        classes: of the task.
+    """
+    targets = {name: target for target, name in enumerate(classes)}
+    train, validation, test = (
+        tuple(example_of(clip, targets[str(clip.label)]) for clip in clips if clip.split == part)
+        for part in PARTS
+    )
+    if split == LEGACY:
+        train, validation = (*train, *validation), test
+    return Fold(split, train, validation, test)
+
+
 def hold_out_tenth(
     examples: Sequence[Example], groups: Sequence[str]
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:

@@ -17,14 +17,13 @@ from typing import Literal
 from sslaudio.tasks import sources
 from sslaudio.tasks.base import (
     LEGACY,
-    Example,
-    Fold,
     Published,
     Task,
     choose_folds,
     class_notes,
     cross_folds,
     example_of,
+    legacy_fold,
 )
 
 CORPUS = "iemocap"
@@ -106,7 +105,7 @@ def build(config: Config, root: Path) -> Task:
     examples = [example_of(clip, classes.index(CLASS_OF[str(clip.label)])) for clip in clips]
     sessions = [int(clip.fold or 0) for clip in clips]
     if config.split == LEGACY:
-        there = [_legacy_fold(examples, sessions)]
+        there = [legacy_fold(examples, sessions, LEGACY_TEST_SESSION)]
         rule = (
             f"{LEGACY}: sessions 1-4 train, session 5 tests and chooses the epoch (not five "
             f"folds; our stand-in for an unpublished list)"
@@ -133,15 +132,6 @@ def build(config: Config, root: Path) -> Task:
         published=PUBLISHED[config.split],
         legacy=config.split == LEGACY,
     )
-
-
-def _legacy_fold(examples: Sequence[Example], sessions: Sequence[int]) -> Fold:
-    """Source: github.com/Sreyan88/LAPE, where the test part is scored after every epoch."""
-    parts: dict[bool, list[Example]] = {True: [], False: []}
-    for example, session in zip(examples, sessions, strict=True):
-        parts[session == LEGACY_TEST_SESSION].append(example)
-    test = tuple(parts[True])
-    return Fold(str(LEGACY_TEST_SESSION), tuple(parts[False]), validation=test, test=test)
 
 
 def _absent_notes(classes: Sequence[str], sessions: Sequence[int]) -> list[str]:

@@ -9,7 +9,6 @@ published folds and no others, since random ones part the cuts of one recording.
 is published.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,14 +16,13 @@ from typing import Literal
 from sslaudio.tasks import sources
 from sslaudio.tasks.base import (
     LEGACY,
-    Example,
-    Fold,
     Published,
     Task,
     choose_folds,
     class_notes,
     cross_folds,
     example_of,
+    legacy_fold,
     recording_notes,
 )
 
@@ -103,7 +101,7 @@ def build(config: Config, root: Path) -> Task:
     examples = [example_of(clip, classes.index(str(clip.label))) for clip in source.clips]
     numbers = [int(clip.fold or 0) for clip in source.clips]
     if config.split == LEGACY:
-        there = [_legacy_fold(examples, numbers)]
+        there = [legacy_fold(examples, numbers, LEGACY_TEST_FOLD)]
         rule = f"{LEGACY}: folds 1-9 train, fold 10 tests and chooses the epoch (not ten folds)"
     else:
         there = cross_folds("urbansound8k", examples, numbers)
@@ -128,12 +126,3 @@ def build(config: Config, root: Path) -> Task:
         published=PUBLISHED[config.split],
         legacy=config.split == LEGACY,
     )
-
-
-def _legacy_fold(examples: Sequence[Example], numbers: Sequence[int]) -> Fold:
-    """Source: github.com/Sreyan88/LAPE, where the test part is scored after every epoch."""
-    parts: dict[bool, list[Example]] = {True: [], False: []}
-    for example, number in zip(examples, numbers, strict=True):
-        parts[number == LEGACY_TEST_FOLD].append(example)
-    test = tuple(parts[True])
-    return Fold(str(LEGACY_TEST_FOLD), tuple(parts[False]), validation=test, test=test)

@@ -14,13 +14,11 @@ from typing import Literal
 from sslaudio.tasks import sources
 from sslaudio.tasks.base import (
     LEGACY,
-    PARTS,
-    Fold,
     Published,
     Task,
     choose_folds,
     class_notes,
-    example_of,
+    split_fold,
 )
 
 CORPUS = "voxceleb1"
@@ -133,18 +131,7 @@ def build(config: Config, root: Path) -> Task:
     """Read the corpus below ``root`` and set up the fold."""
     source = sources.read(CORPUS, root)
     classes = tuple(sorted({str(clip.label) for clip in source.clips}))
-    targets = {name: target for target, name in enumerate(classes)}
-    train, validation, test = (
-        tuple(
-            example_of(clip, targets[str(clip.label)])
-            for clip in source.clips
-            if clip.split == part
-        )
-        for part in PARTS
-    )
-    if config.split == LEGACY:
-        train, validation = (*train, *validation), test
-    folds = choose_folds([Fold(config.split, train, validation, test)], config.folds)
+    folds = choose_folds([split_fold(config.split, source.clips, classes)], config.folds)
     return Task(
         name="voxceleb1",
         classes=classes,
