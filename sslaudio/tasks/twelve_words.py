@@ -134,7 +134,8 @@ def _draw_unknown(clips: Sequence[Clip], part: str, count: int) -> list[Piece]:
 
 
 def _noises(clips: Sequence[Clip]) -> list[Clip]:
-    return [clip for clip in clips if clip.split == "noise"]
+    """The noise files by name: shards hold them in another order, and must give the same cuts."""
+    return sorted((clip for clip in clips if clip.split == "noise"), key=lambda clip: clip.source)
 
 
 def _length(noise: Clip) -> float:

@@ -230,8 +230,9 @@ def test_an_archived_clip_never_trains(corpus, archive):
     assert not set(heard(task)) & set(heard(task, "train"))
 
 
-def test_shards_carry_the_archive(corpus, archive, tmp_path):
-    root = corpus([*TEN, "wow", "visual"])
+def test_shards_carry_the_archive_and_give_the_same_cuts_of_noise(corpus, archive, tmp_path):
+    # 20 clips of commands a part: two cuts, of two of the six files that lie shuffled in shards.
+    root = corpus([*TEN, "wow", "visual"], noise_seconds=(20.0,) * 6)
     listed = archive(root / "speech_commands_test_set_v0.02")
     clips = speech_commands.build(speech_commands.Config(), root)
 
