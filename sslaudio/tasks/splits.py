@@ -7,7 +7,7 @@ Out: folds, the rule behind them in words, and notes on what they cannot keep ap
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -62,6 +62,7 @@ def divide(task: str, clips: Sequence[Placed], rule: Rule, seed: int, where: str
         # A corpus that publishes no split (a folder of one's own) says "train" of every clip.
         splits = "splits" if any(clip.split == "test" for clip in clips) else "seeded"
         kind = "folds" if len(numbers) == len(clips) else splits
+    notes = _passed_over(task, clips) if rule == "auto" and kind == "seeded" else ()
     if kind == "folds":
         if len(numbers) < len(clips):
             raise ValueError(
@@ -71,8 +72,22 @@ def divide(task: str, clips: Sequence[Placed], rule: Rule, seed: int, where: str
         folds = cross_folds(task, examples, numbers)
         return Divided(folds, "published folds; the next fold validates")
     if kind == "seeded":
-        return _seeded(task, examples, seed)
+        divided = _seeded(task, examples, seed)
+        return replace(divided, notes=(*notes, *divided.notes))
     return _by_splits(task, where, clips, seed)
+
+
+def _passed_over(task: str, clips: Sequence[Placed]) -> tuple[str, ...]:
+    """Say, and warn of, folds and splits that the clips carry and that cannot be used."""
+    without = sum(clip.fold is None for clip in clips)
+    notes = []
+    if without < len(clips):
+        notes.append(f"folds are passed over, since {without} of {len(clips)} clips have none")
+    if any(clip.split == "validation" for clip in clips):
+        notes.append("splits are passed over, since no clip's is test")
+    if notes:
+        warnings.warn(f"task {task}: {'; '.join(notes)}", stacklevel=3)
+    return tuple(notes)
 
 
 def _by_splits(task: str, where: str, clips: Sequence[Placed], seed: int) -> Divided:

@@ -82,6 +82,26 @@ def test_folds_of_the_table_are_used_and_can_be_asked_for(table):
     assert {one.key for one in fold.validation} == {"0.wav", "1.wav", "2.wav", "3.wav"}
 
 
+@pytest.mark.parametrize(
+    ("column", "told", "words"),
+    [
+        ("fold", "1 2 3", "folds are passed over, since 1 of 41 clips have none"),
+        ("split", "train val", "splits are passed over, since no clip's is test"),
+    ],
+)
+def test_folds_and_splits_that_cannot_be_used_are_told(table, column, told, words):
+    lines = [*rows(40, *(f"{label},{part}" for part in told.split() for label in "ab")), "x.wav,a,"]
+    root = table(f"path,label,{column}", *lines)
+
+    with pytest.warns(UserWarning, match=words):
+        task = build(Config(), root)
+
+    assert (task.folds[0].name, task.notes) == ("seeded", (words,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert build(Config(split="seeded"), root).folds == task.folds
+
+
 @pytest.mark.parametrize("unit", ["speaker", "recording"])
 def test_a_seeded_split_keeps_a_unit_whole(table, unit):
     lines = [f"{n}.wav,{'ab'[n % 2]},id{n // 4}" for n in range(40)]
