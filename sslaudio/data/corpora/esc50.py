@@ -14,12 +14,15 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from sslaudio.data.corpora import tables
 from sslaudio.data.corpora.base import Clip, is_sound_file
 
 TABLE = "meta/esc50.csv"
 ATTRIBUTION = "meta/attribution.csv"
 LICENCE = "CC BY-NC 3.0"
 """Of ESC-50 as a whole, where no table tells it clip by clip."""
+FOLDS = range(1, 6)
+"""As published."""
 
 LAYOUT = TABLE
 """What a folder is known by."""
@@ -46,43 +49,15 @@ def build(config: Config, root: Path) -> list[Clip]:
             f"{root} is not ESC-50: looked for {TABLE}; set --root to the folder that holds "
             f"audio/ and meta/"
         )
-    rows = _read_rows(table)
-    files = {path.stem: path for path in sorted(root.glob("audio/*")) if is_sound_file(path)}
+    rows = tables.read(table, _COLUMNS)
+    paths = sorted(path for path in root.glob("audio/*") if is_sound_file(path))
+    files: dict[str, Path] = {}
+    for path in paths:
+        files.setdefault(path.stem, path)
     licences = _read_licences(root / ATTRIBUTION)
-    clips = [_clip(stem, row, root, files, licences) for stem, row in rows.items()]
-    unlisted = sorted(set(files) - set(rows))
-    if unlisted:
-        warnings.warn(
-            f"{len(unlisted)} files of {root / 'audio'} are not in {TABLE} and are left out, "
-            f"the first is {files[unlisted[0]].name}",
-            stacklevel=2,
-        )
+    clips = [_clip(row, root, files, licences) for _, row in tables.unlike_before(rows, "filename")]
+    tables.warn_of_unlisted(set(paths) - {clip.path for clip in clips}, TABLE)
     return sorted(clips, key=lambda clip: clip.source)
-
-
-def _read_rows(table: Path) -> dict[str, dict[str, str]]:
-    """Rows by file name without suffix."""
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-        if absent:
-            raise ValueError(f"{table} lacks the column {absent[0]}; it needs {_COLUMNS}")
-        rows: dict[str, dict[str, str]] = {}
-        for row in reader:
-            short = next((name for name in _COLUMNS if row[name] is None), None)
-            if short:
-                raise ValueError(
-                    f"{table}, line {reader.line_num}: the row ends before its {short}; mend it "
-                    f"or restore the published table"
-                )
-            if not row["fold"].isdecimal():
-                raise ValueError(f"{table}, line {reader.line_num}: fold {row['fold']!r}")
-            stem = Path(row["filename"]).stem
-            if rows.setdefault(stem, row) != row:
-                raise ValueError(f"{table} has two different rows for {row['filename']}")
-    if not rows:
-        raise ValueError(f"{table} lists no clips")
-    return rows
 
 
 def _read_licences(table: Path) -> dict[str, str]:
@@ -102,19 +77,19 @@ def _read_licences(table: Path) -> dict[str, str]:
 
 
 def _clip(
-    stem: str,
-    row: dict[str, str],
+    row: tables.Row,
     root: Path,
     files: dict[str, Path],
     licences: dict[str, str],
 ) -> Clip:
-    path = files.get(stem, root / "audio" / Path(row["filename"]).name)
+    name = Path(row["filename"])
+    path = files.get(name.stem, root / "audio" / name.name)
     return Clip(
         path,
         path.relative_to(root).as_posix(),
         label=row["category"],
-        fold=int(row["fold"]),
+        fold=row.whole("fold", FOLDS),
         recording=row["src_file"],
-        licence=licences.get(stem, LICENCE),
-        subsets=("esc10",) if row["esc10"].strip().lower() == "true" else (),
+        licence=licences.get(name.stem, LICENCE),
+        subsets=("esc10",) if row.text("esc10").lower() == "true" else (),
     )

@@ -91,7 +91,7 @@ def test_the_esc10_part_is_told_in_the_shards(esc50, tmp_path):
 def test_unlisted_files_are_left_out_with_a_warning(esc50, write_sounds):
     write_sounds("audio/2-1-A-3.wav")
 
-    with pytest.warns(UserWarning, match=r"1 files .* not in meta/esc50\.csv.*2-1-A-3\.wav"):
+    with pytest.warns(UserWarning, match=r"1 files .*meta/esc50\.csv does not name.*2-1-A-3\.wav"):
         clips = build(Config(), esc50)
 
     assert len(clips) == 3
@@ -102,11 +102,12 @@ def test_unlisted_files_are_left_out_with_a_warning(esc50, write_sounds):
     [
         ("filename,fold\n", "lacks the column category"),
         (HEADER, "lists no clips"),
-        (HEADER + "a.wav,one,0,dog,True,1,A\n", "line 2: fold 'one'"),
+        (HEADER + "a.wav,one,0,dog,True,1,A\n", "line 2: its fold is 'one'.* of 1 to 5"),
+        (HEADER + "a.wav,6,0,dog,True,1,A\n", "line 2: its fold is '6'"),
         (HEADER + "a.wav,1,0,dog,True,1,A\nb.wav\n", "line 3: the row ends before its fold"),
         (HEADER + "a.wav,1,0,dog\n", "line 2: the row ends before its esc10"),
         (HEADER + "a.wav,1,0,dog,True\n", "line 2: the row ends before its src_file"),
-        (HEADER + "a.wav,1,0,dog,True,1,A\na.wav,2,0,dog,True,1,A\n", "two different rows"),
+        (HEADER + "a.wav,1,0,dog,True,1,A\na.wav,2,0,dog,True,1,A\n", "line 3: a.wav is in line 2"),
     ],
 )
 def test_a_broken_table_is_told(esc50, table, words):
