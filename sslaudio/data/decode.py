@@ -171,6 +171,10 @@ def _read(
     """Seek, then decode no more than was asked for."""
     start = min(round(start_seconds * sound.samplerate), sound.frames)
     wanted = sound.frames - start
+    if start and not wanted:
+        lasts = sound.frames / sound.samplerate
+        reason = f"lasts {lasts:g} s, so nothing is left from {start_seconds:g} s on"
+        raise DecodeError(name, reason)
     if seconds is not None:
         wanted = min(wanted, round(seconds * sound.samplerate))
     if start:

@@ -64,6 +64,14 @@ def test_a_crop_beyond_the_end_is_what_is_left(tmp_path):
     assert len(decode(path, 16_000, start_seconds=0.05, seconds=9.0)) == 800
 
 
+def test_a_crop_that_begins_beyond_the_end_says_how_long_the_file_is(tmp_path):
+    path = tmp_path / "short.wav"
+    soundfile.write(path, tone(16_000, 0.5), 16_000)
+
+    with pytest.raises(DecodeError, match=r"short\.wav: lasts 0\.5 s, .* from 9 s on"):
+        decode(path, 16_000, start_seconds=9.0)
+
+
 def test_a_crop_counts_seconds_at_another_rate(tmp_path):
     path = tmp_path / "low.wav"
     soundfile.write(path, tone(8_000, 2.0), 8_000)
