@@ -156,7 +156,7 @@ def build(config: Config, root: Path) -> Task:
         notes=(
             *source.notes(),
             *notes,
-            *class_notes(classes, folds),
+            *class_notes(classes, folds, ("train", "test")),
             *recording_notes("audioset", folds),
         ),
         folds=folds,

@@ -44,6 +44,14 @@ def test_a_missing_clip_is_counted(root):
     assert task.folds[0].clips()["train"] == 2
 
 
+def test_a_class_that_no_test_clip_has_is_told_since_the_mean_leaves_it_out(root):
+    (root / "FSD50K.eval_audio" / "37199.wav").unlink()
+
+    task = build(Config(), root)
+
+    assert "fold published has no test clip of Rain" in task.notes
+
+
 def test_without_eval_there_is_nothing_to_test_on(root):
     (root / "FSD50K.ground_truth" / "eval.csv").unlink()
 
