@@ -55,11 +55,15 @@ def recognises(root: Path) -> bool:
 
 def build(config: Config, root: Path) -> list[Clip]:
     """Every file of every submission, sorted by path."""
-    clips = [
-        _clip(path, root, language, submission)
+    submissions = {
+        submission: (language, _sounds(Path(submission)))
         for folder, language in _language_folders(root)
         for submission in _submissions(folder)
-        for path in _sounds(Path(submission))
+    }
+    clips = [
+        _clip(path, root, language, submission)
+        for submission, (language, paths) in submissions.items()
+        for path in paths
     ]
     if not clips:
         raise ValueError(
@@ -67,6 +71,7 @@ def build(config: Config, root: Path) -> list[Clip]:
             f"the languages"
         )
     _warn_of_other_languages(root)
+    _warn_of_empty([submission for submission, (_, paths) in submissions.items() if not paths])
     return sorted(clips, key=lambda clip: clip.source)
 
 
@@ -135,5 +140,14 @@ def _warn_of_other_languages(root: Path) -> None:
         warnings.warn(
             f"{root}: {', '.join(others)} is left out, since the folder bears the name of none of "
             f"{', '.join(LANGUAGES)}; rename it (to en, say) if it holds one of them",
+            stacklevel=3,
+        )
+
+
+def _warn_of_empty(submissions: list[str]) -> None:
+    if submissions:
+        warnings.warn(
+            f"{len(submissions)} submissions are left out, since they hold no sound in "
+            f"{' or '.join(_SOUNDS)}; the first is {min(submissions)}",
             stacklevel=3,
         )

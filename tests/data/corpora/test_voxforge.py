@@ -112,9 +112,13 @@ def test_folders_of_languages_without_submissions_are_no_voxforge(write_sounds):
         build(Config(), root)
 
 
-def test_empty_submissions_and_stray_files_do_no_harm(write_sounds):
-    root = write_sounds("de/ada-20080425-acs/wav/ä, ö.WAV", "de/ada-20080425-acs/wav/._a.wav")
+def test_stray_files_do_no_harm_and_empty_submissions_are_told(write_sounds):
+    root = write_sounds("de/ada-20080425-acs/wav/ä, ö.WAV", "de/ada-20080425-acs/wav/._a.wav",
+                        "de/dora-20080425-xyz/dora-20080425-xyz/wav/a.wav")  # fmt: skip
     (root / "de" / "bob-20080425-xyz").mkdir()
     (root / "de" / "cleo-20080425-xyz.tgz").touch()
 
-    assert [clip.source for clip in build(Config(), root)] == ["de/ada-20080425-acs/wav/ä, ö.WAV"]
+    with pytest.warns(UserWarning, match="2 submissions .* no sound in flac or wav.*bob-20080425"):
+        clips = build(Config(), root)
+
+    assert [clip.source for clip in clips] == ["de/ada-20080425-acs/wav/ä, ö.WAV"]
