@@ -64,15 +64,16 @@ def read(table: Path, needed: Sequence[str] | None = None, head: Sequence[str] =
         head: the columns' names, where the file does not tell them in its first line.
 
     Raises:
-        ValueError: a column is missing, a row ends early or has too many cells, there are no
-            rows, or the file is no text; the message names file and line.
+        ValueError: a column is missing or there twice, a row ends early or has too many cells, a
+            quote is never closed, there are no rows, or the file is no text; the message names
+            file and line.
     """
     rows: list[Row] = []
     columns = list(head)
     delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
             for cells in reader:
                 if not any(cells) or (head and cells[0].startswith("#")):
                     continue
@@ -80,8 +81,13 @@ def read(table: Path, needed: Sequence[str] | None = None, head: Sequence[str] =
                     columns = _columns(table, cells, needed or ())
                     continue
                 rows.append(_row(table, reader.line_num, columns, cells, needed or columns))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise ValueError(f"{table} is no table in UTF-8 ({error}); {_CURE}") from error
+    except csv.Error as error:
+        last = rows[-1].line if rows else 1
+        raise ValueError(
+            f"{table}, after line {last}: {error} (a quote that is not closed?); {_CURE}"
+        ) from error
     if not rows:
         raise ValueError(f"{table} lists no clips; {_CURE}")
     return rows
@@ -119,6 +125,9 @@ def _columns(table: Path, cells: Sequence[str], needed: Sequence[str]) -> list[s
         raise ValueError(
             f"{table} lacks the column {absent[0]}; it has {', '.join(columns)}; {_CURE}"
         )
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"{table} has two columns {twice}; {_CURE}")
     return columns
 
 

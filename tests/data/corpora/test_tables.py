@@ -36,6 +36,11 @@ def test_tabs_part_a_tsv(table):
         ("file,name\n", "lists no clips; mend"),
         ("", "lists no clips"),
         (b"file,name\n\xff,a\n", "no table in UTF-8"),
+        ("file,name,file\na,b,c\n", r"clips\.csv has two columns file; mend"),
+        (
+            'file,name\na,b\nc,"d\ne,f\n',
+            r"clips\.csv, after line 2: .*\(a quote that is not closed",
+        ),
     ],
 )
 def test_damage_is_told(table, text, words):
