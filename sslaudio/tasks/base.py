@@ -380,6 +380,14 @@ def _check_fold(task: Task, fold: Fold) -> None:
             f"task {task.name}, fold {fold.name}: the {len(fold.train)} training clips are all of "
             f"one {one}; give --root a copy of the corpus with training clips of two or more"
         )
+    for part in ("validation", "test"):
+        told = {example.target for example in fold.parts()[part]}
+        if (task.kind == "number" and len(told) < 2) or (task.kind == "multi" and told == {()}):
+            all_are = "of one value" if task.kind == "number" else "of no class"
+            raise ValueError(
+                f"task {task.name}, fold {fold.name}: the {part} clips are all {all_are}, which "
+                f"leaves {task.metric} undefined; give --root more clips, or divide them otherwise"
+            )
     assert all(
         0 <= target < len(task.classes)
         for examples in fold.parts().values()

@@ -283,3 +283,22 @@ def test_what_is_wrong_is_told_with_its_line_or_key(table, head, lines, config, 
         build(config, table(head, *lines))
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "some", "words"),
+    [
+        ("label", "2.5", "of one value, which leaves R2"),
+        ("labels", "", "of no class, which leaves"),
+    ],
+)
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_part_that_leaves_the_score_undefined_is_told_at_once(table, column, some, words, part):
+    split = ["train", "train", "validation", "validation", "test", "test"]
+    lines = [
+        f"{place}.wav,{some if name == part else place + 0.5},{name}"
+        for place, name in enumerate(split)
+    ]
+
+    with pytest.raises(ValueError, match=f"fold published: the {part} clips are all {words}"):
+        build(Config(), table(f"path,{column},split", *lines))
