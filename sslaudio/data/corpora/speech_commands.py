@@ -57,9 +57,8 @@ def build(config: Config, root: Path) -> list[Clip]:
         )
     listed = _read_lists(root)
     clips = [_word_clip(path, root, listed) for path in words]
-    if listed is not None:
-        _warn_of_missing(listed, clips)
     clips = _with_archives(clips, root)
+    clips += _missing(listed or {}, clips, root)
     clips += [_noise_clip(path, root) for path in _sound_files(root, NOISE_FOLDER)]
     return sorted(clips, key=lambda clip: clip.source)
 
@@ -139,13 +138,11 @@ def _noise_clip(path: Path, root: Path) -> Clip:
     return Clip(path, path.relative_to(root).as_posix(), split="noise", licence=LICENCE)
 
 
-def _warn_of_missing(listed: dict[str, str], clips: list[Clip]) -> None:
-    missing = sorted(set(listed) - {_without_suffix(clip.source) for clip in clips})
-    if missing:
-        warnings.warn(
-            f"{len(missing)} clips of the split lists are missing, the first is {missing[0]}",
-            stacklevel=3,
-        )
+def _missing(listed: dict[str, str], clips: list[Clip], root: Path) -> list[Clip]:
+    """Clips of the split lists whose files are not there, in an archive neither: to be counted."""
+    there = {"/".join(Path(_without_suffix(clip.source)).parts[-2:]) for clip in clips}
+    names = sorted(set(listed) - there)
+    return [_word_clip(root / f"{name}.wav", root, listed) for name in names]
 
 
 def _without_suffix(source: str) -> str:
