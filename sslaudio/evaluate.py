@@ -17,6 +17,7 @@ if __name__ == "__main__":  # run as a file: the folder above, not this one, hol
 import argparse
 import time
 from collections.abc import Sequence
+from itertools import chain
 
 from sslaudio import config as configs
 from sslaudio import evaluation, plugins, ranks, suite
@@ -192,13 +193,14 @@ def _write(out: Path, done: Sequence[Done], bootstrap: str | None, confusion: bo
         cells = [one for one in done if table.key_of(one.record) == row.key]
         said = evaluation.said_by(cells)
         rows.append(_resampled(row, said, bootstrap))
-        if confusion and said[0].targets.dtype.kind != "f":
+        every = list(chain.from_iterable(said))
+        if confusion and every[0].targets.dtype.kind != "f":
             name = "-".join([row.task, row.protocol, Path(row.checkpoint).name])
             place = out / "classes" / f"{len(rows):02d}-{name}.png"
-            pictures.class_picture(place, said, cells[0].classes)
-            if said[0].targets.ndim == 1:
+            pictures.class_picture(place, every, cells[0].classes)
+            if every[0].targets.ndim == 1:
                 crowd = place.with_name(f"{place.stem}-confusion.png")
-                pictures.confusion_picture(crowd, said, cells[0].classes)
+                pictures.confusion_picture(crowd, every, cells[0].classes)
     published = {(one.record.task, one.record.split_rule): one.published for one in done}
     shown = table.with_published(rows, published)
     table.write(out, shown)
@@ -207,12 +209,13 @@ def _write(out: Path, done: Sequence[Done], bootstrap: str | None, confusion: bo
     sys.stdout.write(table.markdown(shown) + "\n")
 
 
-def _resampled(row: table.Row, said: Sequence[Predictions], by: str | None) -> table.Row:
+def _resampled(row: table.Row, said: Sequence[Sequence[Predictions]], by: str | None) -> table.Row:
     """A row with its bootstrap, where its corpus tells the units."""
     if by is None:
         return row
-    units = {group for part in said for group in part.groups(by)}
-    if by != "clip" and units == {key for part in said for key in part.keys}:
+    parts = list(chain.from_iterable(said))
+    units = {group for part in parts for group in part.groups(by)}
+    if by != "clip" and units == {key for part in parts for key in part.keys}:
         say(f"warning: {row.task} does not tell the {by} of any clip: no bootstrap for it")
         return row
     return table.with_bootstrap(row, said, by)

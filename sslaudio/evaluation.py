@@ -303,10 +303,12 @@ def _name(
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
 
 
-def said_by(done: Sequence[Done]) -> list[Predictions]:
-    """The predictions of cells, a fold each: those of the first seed."""
-    first = min(one.record.seed for one in done)
-    return [predictions.read(one.said) for one in done if one.record.seed == first]
+def said_by(done: Sequence[Done]) -> list[list[Predictions]]:
+    """The predictions of cells: a list a seed, in it one a fold."""
+    seeds = sorted({one.record.seed for one in done})
+    return [
+        [predictions.read(one.said) for one in done if one.record.seed == seed] for seed in seeds
+    ]
 
 
 def write_plan(plan: Plan, entries: Sequence[Entry]) -> None:

@@ -23,7 +23,7 @@ NAMED = 40
 
 
 def confusion_picture(path: Path, parts: Sequence[Predictions], classes: Sequence[str]) -> None:
-    """True classes in rows, predicted in columns, in % of each true class; all folds together."""
+    """True classes in rows, predicted in columns, in % of each true class, over folds and seeds."""
     counts = sum(
         confusion(part.targets, part.scores.argmax(axis=1), len(classes)) for part in parts
     )

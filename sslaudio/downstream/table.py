@@ -161,29 +161,37 @@ def half_interval(values: Sequence[float]) -> float:
     return quantile * statistics.stdev(values) / math.sqrt(count)
 
 
-def resampled(parts: Sequence[Predictions], by: str, draws: int = DRAWS) -> tuple[float, float]:
+def resampled(
+    seeds: Sequence[Sequence[Predictions]], by: str, draws: int = DRAWS
+) -> tuple[float, float]:
     """95 % interval of a score over test sets drawn anew, whole speakers or recordings at a time.
 
     The test clips of all folds are one set: what a fold leaves out whole, such as a speaker, is a
-    unit of it.
+    unit of it. Of several seeds the score is the mean, each on the same draws.
 
     Args:
-        parts: predictions of every fold.
+        seeds: predictions of every fold, a list of them a seed.
         by: ``speaker``, ``recording`` or ``clip``; a clip without one is a unit of its own.
         draws: resamples, from a fixed seed.
 
     Source: Efron & Tibshirani 1993, chapter 13, the percentile interval.
     """
     random = np.random.default_rng(0)
-    targets = np.concatenate([part.targets for part in parts])
-    scores = np.concatenate([part.scores for part in parts])
-    groups = [group for part in parts for group in part.groups(by)]
-    names, unit = np.unique(np.array(groups), return_inverse=True)
-    figure = weighed(targets, scores)
+    groups = [[group for part in parts for group in part.groups(by)] for parts in seeds]
+    names = np.unique(np.concatenate(groups))
+    units = [np.searchsorted(names, own) for own in groups]
+    figures = [
+        weighed(
+            np.concatenate([part.targets for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+        )
+        for parts in seeds
+    ]
     found = np.empty(draws)
     for draw in range(draws):
-        units = random.integers(0, len(names), len(names))
-        found[draw] = figure(np.bincount(units, minlength=len(names))[unit])
+        drawn = random.integers(0, len(names), len(names))
+        times = np.bincount(drawn, minlength=len(names))
+        found[draw] = np.mean([figure(times[u]) for figure, u in zip(figures, units, strict=True)])
     found = found[~np.isnan(found)]  # by chance no clip of any class
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
@@ -212,9 +220,9 @@ def with_published(
     return out
 
 
-def with_bootstrap(row: Row, parts: Sequence[Predictions], by: str) -> Row:
+def with_bootstrap(row: Row, seeds: Sequence[Sequence[Predictions]], by: str) -> Row:
     """A row with the interval of :func:`resampled`."""
-    return replace(row, bootstrap=resampled(parts, by))
+    return replace(row, bootstrap=resampled(seeds, by))
 
 
 HEAD = ("task", "split", "protocol", "checkpoint", "labels a class", "test", "95 % interval")

@@ -114,12 +114,12 @@ def test_a_bootstrap_over_speakers_is_wider_than_over_clips():
         ("",) * 200,
     )
 
-    speakers, clips = (table.resampled([part], by) for by in ("speaker", "clip"))
+    speakers, clips = (table.resampled([[part]], by) for by in ("speaker", "clip"))
 
     assert speakers[0] < 0.25 and speakers[1] > 0.75
     # By hand: a clip's deviation 0.5 over the root of 200, times 1.96.
     assert clips == pytest.approx((0.431, 0.569), abs=0.012)
-    assert table.resampled([part], "speaker") == speakers
+    assert table.resampled([[part]], "speaker") == speakers
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "number"])
@@ -147,7 +147,17 @@ def test_a_bootstrap_is_the_quantiles_of_replicated_samples(kind: str, by: str):
         found.append(next(iter(measured(targets[rows], scores[rows]).values())))
 
     by_hand = np.quantile(found, [0.025, 0.975])
-    assert table.resampled([part], by, draws=50) == pytest.approx(by_hand, abs=1e-9)
+    assert table.resampled([[part]], by, draws=50) == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_a_bootstrap_of_several_seeds_is_of_their_mean():
+    # One seed has every clip right, the other none: on any draw their mean is a half.
+    right, wrong = (
+        Predictions(("a", "b", "c"), np.zeros(3, np.int64), np.eye(2)[[said] * 3], ("",) * 3, ())
+        for said in (0, 1)
+    )
+
+    assert table.resampled([[right], [wrong]], "clip") == (0.5, 0.5)
 
 
 def test_the_files_hold_the_same_rows(tmp_path):
