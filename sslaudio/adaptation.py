@@ -99,6 +99,15 @@ def recipe_over(
     return recipe, Start(checkpoint, own, tuned_on if tuned_on["task"] else None)
 
 
+def unheeded(recipe: recipes.Finetune, words: Sequence[str]) -> list[str]:
+    """Those of the flags that mean nothing to the recipe's protocol."""
+    idle = {"probe", "knn"}
+    if recipe.adapter.build().trains == "nothing":
+        idle = {"augments", "training", "probe" if recipe.adapter.name == "knn" else "knn"}
+    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+    return [one for one in flags if one[2:].split(".")[0] in idle and one != "--training.seed"]
+
+
 def adapt(
     recipe: recipes.Finetune,
     start: Start,

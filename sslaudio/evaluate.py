@@ -68,6 +68,9 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     join()
     plan, entries = _plan(arguments, flags)
     jobs = _jobs(arguments.jobs)
+    first = next(iter(plan.checkpoints), None)
+    for flag in evaluation.unheeded(plan, evaluation.Group(entries[0], first, random=False)):
+        say(f"warning: {flag} means nothing to {', '.join(plan.protocols)}")
     runs.check_out(plan.out)
     if any((plan.out / name).exists() for name in ("recipe.yaml", runs.CONFIG)):
         raise ValueError(f"--out {plan.out} holds a run; give a folder for the evaluation alone")
@@ -103,7 +106,6 @@ def _plan(arguments: argparse.Namespace, flags: Sequence[str]) -> tuple[Plan, li
     path = recipes.find(arguments.config, "finetune") if arguments.config else None
     given = configs.read_yaml(path) if path else {}
     given.pop("task", None)
-    given.pop("adapter", None)
     leaves, words = _task_leaves(flags)
     entries = suite.entries(arguments.suite, leaves)
     stamp = time.strftime("%Y%m%d-%H%M%S")

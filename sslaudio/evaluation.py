@@ -121,6 +121,15 @@ def check(plan: Plan, group: Group) -> None:
         _start(plan, group, protocol)
 
 
+def unheeded(plan: Plan, group: Group) -> list[str]:
+    """Flags that mean nothing to any of the protocols."""
+    by_protocol = [
+        adaptation.unheeded(_start(plan, group, protocol)[0], plan.words)
+        for protocol in plan.protocols
+    ]
+    return [flag for flag in by_protocol[0] if all(flag in idle for idle in by_protocol)]
+
+
 def run_all(plan: Plan, chosen: Sequence[Group], jobs: int) -> tuple[list[Done], list[str]]:
     """Run every group; gives the finished cells and what went wrong.
 

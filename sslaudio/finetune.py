@@ -59,6 +59,7 @@ def main(arguments: argparse.Namespace, flags: list[str]) -> int:
     speak()
     join()
     recipe, start = _recipe(arguments, flags)
+    _tell_unheeded(recipe, arguments, flags)
     task = sources.task_of(recipe.task, arguments.root, say)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     protocol = "ensemble" if arguments.ensemble else recipe.adapter.name
@@ -134,6 +135,27 @@ def _recipe(
     if "task" not in given and not any(word.split("=")[0] == "--task" for word in words):
         raise ValueError("no task; name one with --task, such as --task speechcommands")
     return adaptation.recipe_over(arguments.checkpoint, given, words)
+
+
+def _tell_unheeded(
+    recipe: recipes.Finetune, arguments: argparse.Namespace, flags: list[str]
+) -> None:
+    """Warn of flags that mean nothing to the protocol; an ensemble takes none but its task's.
+
+    Raises:
+        ValueError: names those given to an ensemble.
+    """
+    if not arguments.ensemble:
+        for flag in adaptation.unheeded(recipe, flags):
+            say(f"warning: {flag} means nothing to protocol {recipe.adapter.name}")
+        return
+    given = [f"--{name}" for name in ("checkpoint", "protocol") if getattr(arguments, name)]
+    leaves = (word.partition("=")[0] for word in flags if word.startswith("--"))
+    given += [leaf for leaf in leaves if leaf.split(".")[0] != "--task"]
+    if given:
+        raise ValueError(
+            f"--ensemble scores runs as they are and trains nothing; leave out {', '.join(given)}"
+        )
 
 
 def _tell_cut(recipe: recipes.Finetune, task: Task) -> None:

@@ -333,7 +333,10 @@ def plot(path: Path, table: Sequence[Row]) -> None:
                 place, 100 * row.test, xerr=None if row.interval is None else 100 * row.interval,
                 color="none" if row.theirs else colour, edgecolor=colour, capsize=3,
             )  # fmt: skip
-            panel.text(1, place, f"{100 * row.test:.1f}", va="center", fontsize=7)
+            panel.text(
+                1, place, f"{100 * row.test:.1f}", va="center", fontsize=7,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+            )  # fmt: skip
         labels = [f"{_cells(row)['checkpoint']}, {row.protocol}" + _few(row) for row in own]
         panel.set_yticks(range(len(own)), labels, fontsize=7)
         panel.invert_yaxis()

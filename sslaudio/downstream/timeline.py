@@ -9,6 +9,7 @@ its own, the one before moves to the end instead. Files are read in pieces, one 
 other.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,7 @@ class Panel:
     def _check_windows(self, names: Sequence[str]) -> None:
         window, hop = self.window_seconds, self.hop_seconds
         rate = min(member.sample_rate for member in self.members)
-        if not 1 / rate <= hop <= window:
+        if not 1 / rate <= hop <= window < math.inf:
             raise ValueError(
                 f"the hop is {hop:g} s and the window {window:g} s; a hop is above 0 and at most a "
                 f"window, so that all of a file is heard"

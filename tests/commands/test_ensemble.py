@@ -62,3 +62,12 @@ def test_a_member_of_other_classes_or_another_fold_is_refused(members, tmp_path,
     words = ["--task", "esc50", "--root", root, "--ensemble", one / "fold-1", other / "fold-1"]
     assert run("finetune", *words, "--out", tmp_path / "sounds-out") == 2
     assert "its fold is 1) and would be tested on fold 2" in capsys.readouterr().err
+
+
+def test_an_ensemble_takes_no_flags_of_training(members, tmp_path, capsys):
+    root, *runs = members
+    words = ["--task", "esc50", "--root", root, "--ensemble", *runs, "--out", tmp_path / "out"]
+
+    assert run("finetune", *words, "--protocol", "lora", "--training.epochs", 3) == 2
+
+    assert "leave out --protocol, --training.epochs" in capsys.readouterr().err

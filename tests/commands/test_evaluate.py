@@ -91,6 +91,28 @@ def test_it_goes_on_where_it_was_killed_and_gives_the_same_results(
     assert _scores(cut) == _scores(whole)
 
 
+def test_a_recipes_adapter_counts_for_the_protocol_of_its_name(corpora, pretrained, tmp_path):
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
+    recipe.write_text("adapter: {name: full, layer_decay: 0.5}\n")
+    words = ["--checkpoint", pretrained, "--suite", "fsdd", "--root", corpora, "--out", out, *SMALL]
+
+    assert evaluate(*words, "--protocols", "full,bitfit", "--config", recipe) == 0
+    cells = {path.name for path in (out / "cells").glob("*.json")}
+    assert evaluate(*words, "--protocols", "full", "--adapter.layer_decay", 0.5) == 0
+
+    assert {path.name for path in (out / "cells").glob("*.json")} == cells and len(cells) == 2
+
+
+def test_flags_that_no_protocol_heeds_are_named(corpora, pretrained, tmp_path, capsys):
+    words = ["--checkpoint", pretrained, "--suite", "fsdd", "--root", corpora]
+    words += ["--protocols", "knn,linear", "--out", tmp_path, "--knn.temperature", 0.1]
+
+    assert evaluate(*words, "--training.epochs", 2) == 0
+
+    told = capsys.readouterr().err
+    assert "--training.epochs means nothing to knn, linear" in told and "--knn" not in told
+
+
 def test_changed_weights_are_evaluated_anew(corpora, pretrained, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "out"
     shutil.copytree(pretrained, run)

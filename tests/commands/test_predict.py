@@ -161,6 +161,7 @@ def test_bad_input_is_one_line_and_exit_2(run, sounds, tmp_path, capsys):
         "does not exist": ["--checkpoint", tmp_path / "absent", sounds],
         "no sound; name": ["--checkpoint", run],
         "the hop is 3 s and the window 1 s": ["--checkpoint", run, sounds, "--hop", "3"],
+        "and the window inf s": ["--checkpoint", run, sounds, "--window", "inf", "--hop", "1"],
         "--top is 0": ["--checkpoint", run, sounds, "--top", "0"],
         "--threshold marks classes": ["--checkpoint", run, sounds, "--threshold", "0.2"],
         "cannot write --json": ["--checkpoint", run, sounds, "--json", tmp_path],
