@@ -83,7 +83,7 @@ def parse_flags(words: Sequence[str], schema: type, given: dict[str, Any]) -> di
     Raises:
         ValueError: an unknown leaf (with the nearest one), a flag without a value, a stray word.
     """
-    flags = _group(words)
+    flags = grouped(words)
     merged = json.loads(json.dumps(given))
     there = set(_plugin_fields(schema, merged))
     while chosen := sorted(flags.keys() & there, key=lambda key: key.count(".")):
@@ -313,7 +313,12 @@ def plugin(room: str, given: Any, where: str) -> Plugin:
     return Plugin(room, entry["name"], build(module.Config, fields, where))
 
 
-def _group(words: Sequence[str]) -> dict[str, list[str]]:
+def grouped(words: Sequence[str]) -> dict[str, list[str]]:
+    """Flags without their dashes, and the words that each is given.
+
+    Raises:
+        ValueError: a flag given twice or without a value, a stray word.
+    """
     flags: dict[str, list[str]] = {}
     key = ""
     for word in words:

@@ -126,20 +126,22 @@ def _plan(arguments: argparse.Namespace, flags: Sequence[str]) -> tuple[Plan, li
     return plan, entries
 
 
-def _task_leaves(flags: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """``--task.`` flags, and all others."""
-    leaves: dict[str, str] = {}
+def _task_leaves(flags: Sequence[str]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """What ``--task.`` flags are given, and all others.
+
+    Raises:
+        ValueError: ``--task`` itself is there.
+    """
+    leaves: dict[str, list[str]] = {}
     words: list[str] = []
-    rest = list(flags)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--task."):
-            words.append(word)
-            continue
-        key, equals, value = word.removeprefix("--task.").partition("=")
-        if not equals and not rest:
-            raise ValueError(f"{word} has no value; write {word} VALUE")
-        leaves[key] = value if equals else rest.pop(0)
+    for key, values in configs.grouped(flags).items():
+        room, _, leaf = key.partition(".")
+        if key == "task":
+            raise ValueError(f"--task names no task here; write --suite {','.join(values)}")
+        if room == "task":
+            leaves[leaf] = values
+        else:
+            words += [f"--{key}", *values]
     return leaves, tuple(words)
 
 

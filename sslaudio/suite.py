@@ -7,7 +7,6 @@ Out: configured tasks, each with the words that set it up.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sslaudio import config as configs
 from sslaudio import plugins
@@ -43,12 +42,13 @@ class Entry:
     """The plug-in, configured."""
 
 
-def entries(suite: str, leaves: Mapping[str, Any]) -> list[Entry]:
+def entries(suite: str, leaves: Mapping[str, Sequence[str]]) -> list[Entry]:
     """The tasks that ``--suite`` names.
 
     Args:
         suite: names of suites and tasks, parted by commas.
-        leaves: ``task.`` leaves for all of them; each task takes those that it has.
+        leaves: words of ``task.`` leaves for all of them; each task takes those that it has, but
+            for what its variant sets.
 
     Raises:
         ValueError: an unknown name or leaf, or a leaf that no task has.
@@ -65,7 +65,7 @@ def entries(suite: str, leaves: Mapping[str, Any]) -> list[Entry]:
     return made
 
 
-def _entry(word: str, leaves: Mapping[str, Any]) -> Entry:
+def _entry(word: str, leaves: Mapping[str, Sequence[str]]) -> Entry:
     name, *settings = word.split(":")
     if name not in plugins.names("tasks") and "." not in name:
         there = ", ".join([*SUITES, *plugins.names("tasks")])
@@ -73,14 +73,14 @@ def _entry(word: str, leaves: Mapping[str, Any]) -> Entry:
             f"--suite names {name!r}, which is neither suite nor task; there is {there}"
         )
     fields = _fields(name)
-    flags = []
+    own = {key: values for key, values in leaves.items() if key in fields}
     for leaf in settings:
         key, equals, value = leaf.partition("=")
         if not equals:
             raise ValueError(f"--suite has {word!r}; a variant is written {name}:leaf=value")
-        flags += [f"--task.{key}", *value.split("+")]
-    given = {key: value for key, value in leaves.items() if key in fields}
-    merged = configs.parse_flags(flags, _Holder, {"task": {"name": name, **given}})
+        own[key] = value.split("+")
+    flags = [text for key, values in own.items() for text in (f"--task.{key}", *values)]
+    merged = configs.parse_flags(flags, _Holder, {"task": {"name": name}})
     return Entry(word, configs.plugin("tasks", merged["task"], "task"))
 
 

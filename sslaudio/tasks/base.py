@@ -176,7 +176,8 @@ class Task:
             only = f"only one, {self.classes[0]!r}" if self.classes else "none"
             raise ValueError(
                 f"task {self.name} needs two classes or more to tell apart, but there is {only}; "
-                f"point --root at a folder with more, or choose another task.version or task.subset"
+                f"point --root at a folder with more, or choose otherwise in `sslaudio show task "
+                f"{self.name}`"
             )
         for fold in self.folds:
             _check_fold(self, fold)

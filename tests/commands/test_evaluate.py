@@ -103,6 +103,18 @@ def test_a_recipes_adapter_counts_for_the_protocol_of_its_name(corpora, pretrain
     assert {path.name for path in (out / "cells").glob("*.json")} == cells and len(cells) == 2
 
 
+def test_a_leaf_for_all_tasks_is_read_as_its_type_tells(corpora, pretrained, tmp_path, capsys):
+    words = ["--checkpoint", pretrained, "--root", corpora, "--protocols", "knn"]
+    words += ["--out", tmp_path]
+
+    assert evaluate(*words, "--suite", "esc50:subset=esc10", "--task.folds", 1, 3) == 0
+    records = json.loads((tmp_path / "results.json").read_text())
+    assert [record["fold"] for record in records] == ["1", "3"]
+
+    assert evaluate(*words, "--suite", "fsdd", "--task", "esc50") == 2
+    assert "write --suite esc50" in capsys.readouterr().err
+
+
 def test_flags_that_no_protocol_heeds_are_named(corpora, pretrained, tmp_path, capsys):
     words = ["--checkpoint", pretrained, "--suite", "fsdd", "--root", corpora]
     words += ["--protocols", "knn,linear", "--out", tmp_path, "--knn.temperature", 0.1]
