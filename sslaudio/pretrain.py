@@ -47,6 +47,10 @@ STATISTICS_CLIPS = 1024
 PATIENCE_SECONDS = 5.0
 """Time that a resumed run waits for one that still writes, as its launcher was killed."""
 FREE = {
+    "data.cache",
+    "data.cache_megabytes",
+    "data.corrupt_in_a_row",
+    "data.corrupt_share",
     "data.kept_megabytes",
     "data.workers",
     "knn.every",

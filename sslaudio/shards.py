@@ -101,11 +101,9 @@ def _synth(args: argparse.Namespace) -> int:
 def _say_what_was_made(index: Index, was_made: bool) -> None:
     totals = index.totals
     done = "built" if was_made else "is already built, nothing to do"
-    rejected = (
-        f"; {totals.rejected} files rejected, listed in {index.folder / shards.REJECTED_NAME}"
-    )
+    rejected = f"; {totals.rejected} files rejected, listed in {index.place}/{shards.REJECTED_NAME}"
     sys.stdout.write(
-        f"{index.folder} {done}: {totals.clips} clips, {totals.seconds / 3600:.2f} h in "
+        f"{index.place} {done}: {totals.clips} clips, {totals.seconds / 3600:.2f} h in "
         f"{len(index.shards)} shards{rejected if totals.rejected else ''}\n"
     )
 

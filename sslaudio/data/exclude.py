@@ -70,7 +70,7 @@ def excluded_members(
         if rule not in hit:
             raise ValueError(
                 f"{rule.where}: the rule {rule.text!r} matches no clip of "
-                f"{', '.join(str(index.folder) for index in indexes)}; mend it or take it out of "
+                f"{', '.join(str(index.place) for index in indexes)}; mend it or take it out of "
                 f"the file that data.exclude names"
             )
     return excluded

@@ -1,24 +1,24 @@
 """What a folder of shards holds: ``index.json``, and offsets to every clip, memory-mapped.
 
-In:  a folder that ``sslaudio shards build`` wrote.
-Out: counts and totals without opening a tar; any clip's audio and JSON by one read each.
+In:  a folder that ``sslaudio shards build`` wrote, here or below an address.
+Out: counts and totals without opening a tar; any clip's audio and JSON by one read.
 
 The files are described in sslaudio/data/layout.py.
 """
 
 import json
-import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
 from sslaudio.data.layout import (
+    INDEX_NAME,
     OFFSETS,
     SPLIT_CODES,
     TAR_BLOCK,
@@ -26,8 +26,10 @@ from sslaudio.data.layout import (
     read_index,
     size_problem,
 )
+from sslaudio.data.places import Local, Place, Range, place_of
+from sslaudio.data.range_cache import RangeCache
 
-_OPEN_TARS = 64
+_SHARDS_HELD = 64
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,28 @@ class StoredClip:
     """Length at the index's sample rate."""
 
 
+class CorruptError(ValueError):
+    """A clip that cannot be heard: which, of which kind the damage is, and what to do."""
+
+    def __init__(self, shard: str, key: str, kind: str, reason: str, cure: str) -> None:
+        super().__init__(f"{shard}: clip {key} is corrupt ({reason}); {cure}")
+        self.shard, self.key, self.kind, self.reason, self.cure = shard, key, kind, reason, cure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CorruptError, (self.shard, self.key, self.kind, self.reason, self.cure)
+
+
+KINDS = ("offsets", "checksum", "json", "decode", "length")
+"""Kinds of damage: the clip is not where its offsets say; its bytes are others; its JSON is none;
+its sound cannot be decoded, or has another length."""
+
+
 class Index:
     """A folder of shards, opened; :meth:`open` checks that it is whole."""
 
-    def __init__(self, folder: Path, content: Content) -> None:
-        self.folder = folder
+    def __init__(self, place: Place, content: Content) -> None:
+        self.place = place
+        """The folder or address."""
         self.corpus = content.corpus
         self.sample_rate = content.sample_rate
         """Hz of every clip."""
@@ -70,26 +89,32 @@ class Index:
         """What was built from what; a build with other settings is another folder."""
         self.totals = content.totals
         self.shards = content.shards
-        self._offsets: dict[int, np.ndarray] = {}
-        self._tars: OrderedDict[int, int] = OrderedDict()
+        self._content = content
+        self._offsets: OrderedDict[int, np.ndarray] = OrderedDict()
 
     @classmethod
-    def open(cls, folder: Path) -> "Index":
-        """Read ``index.json`` and check the sizes of the files it names.
+    def open(cls, folder: Path | str, cache: RangeCache | None = None) -> "Index":
+        """Read ``index.json``; in a folder here, check the sizes of the files it names.
+
+        Args:
+            folder: a path or an address, see :mod:`sslaudio.data.places`.
+            cache: keeps what is read from an address.
 
         Raises:
             ValueError: the folder or its index is missing, of another version, or does not
                 fit the files; the message names the file and the command that helps.
+            OSError: an address cannot be read.
         """
-        index = cls(folder, read_index(folder))
-        for shard in index.shards:
-            problem = size_problem(folder, shard)
+        place = place_of(folder, cache)
+        index = cls(place, read_index(place))
+        for shard in index.shards if isinstance(place, Local) else ():
+            problem = size_problem(place, shard)
             if problem:
                 raise ValueError(f"{folder}: {problem}; run `sslaudio shards verify {folder}`")
         return index
 
-    def __reduce__(self) -> tuple[Any, tuple[Path]]:
-        return Index.open, (self.folder,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Index, (self.place, self._content)
 
     @property
     def split_names(self) -> list[str]:
@@ -97,37 +122,61 @@ class Index:
         return [split for split in SPLIT_CODES if split in self.totals.splits]
 
     def offsets(self, shard: int) -> np.ndarray:
-        """The offsets of a shard's clips: :data:`OFFSETS` records, memory-mapped."""
+        """The offsets of a shard's clips: :data:`OFFSETS` records, memory-mapped in a folder here.
+
+        Raises:
+            ValueError: the file is not as long as the index says.
+        """
         if shard not in self._offsets:
-            path = self.folder / self.shards[shard].offsets_name
-            # As a plain array: a memmap takes ten times as long to give one row.
-            rows = np.memmap(path, OFFSETS, "r") if path.stat().st_size else np.empty(0, OFFSETS)
-            self._offsets[shard] = rows.view(np.ndarray)
+            name, samples = self.shards[shard].offsets_name, self.shards[shard].samples
+            data = self.place.mapped(name) if samples else b""
+            if len(data) != samples * OFFSETS.itemsize:
+                raise ValueError(
+                    f"{self.place}/{name} has {len(data)} bytes, {INDEX_NAME} says "
+                    f"{samples * OFFSETS.itemsize}; {self._verify()}"
+                )
+            self._offsets[shard] = np.frombuffer(data, OFFSETS)
+            if len(self._offsets) > _SHARDS_HELD:
+                self._offsets.popitem(last=False)
+        self._offsets.move_to_end(shard)
         return self._offsets[shard]
 
     def clip(self, shard: int, member: int) -> StoredClip:
-        """All of a clip, undecoded, by one read: its header, sound and JSON are neighbours."""
-        row = self.offsets(shard)[member].item()
-        audio_at, json_after, audio_bytes, json_bytes, samples, crc32, _, _ = row
-        size = TAR_BLOCK + json_after + json_bytes
-        data = self._read(shard, audio_at - TAR_BLOCK, size)
-        if zlib.crc32(data) != crc32:
-            raise self.corrupt(shard, _key(data), "its checksum is not its index's")
-        fields = self._fields(data[TAR_BLOCK + json_after :], shard, member)
-        return StoredClip(_key(data), fields, data[TAR_BLOCK : TAR_BLOCK + audio_bytes], samples)
+        """All of a clip, undecoded.
+
+        Raises:
+            CorruptError: it is not as it was written.
+        """
+        [found] = self.clips([(shard, member)])
+        if isinstance(found, CorruptError):
+            raise found
+        return found
+
+    def clips(self, places: Sequence[tuple[int, int]]) -> list["StoredClip | CorruptError"]:
+        """Clips by shard and member, undecoded, read together; corrupt ones as what they are.
+
+        A clip is one read where its header, sound and JSON are neighbours, as in our own tars.
+        """
+        told = [self._told(shard, member) for shard, member in places]
+        ranges = [one for spans in told for one in spans if one is not None]
+        read = iter(self.place.read_ranges(ranges))
+        return [
+            self._stored(shard, member, *(b"" if span is None else next(read) for span in spans))
+            for (shard, member), spans in zip(places, told, strict=True)
+        ]
 
     def examples(self) -> Iterator[Example]:
-        """Every clip of every shard, in the order of the tars."""
+        """Every clip of every shard, in the order of the tars; of a folder here."""
+        assert isinstance(self.place, Local), "tasks read folders"
         for number, shard in enumerate(self.shards):
             for member, row in enumerate(self.offsets(number)):
-                audio_at, json_after, audio_bytes, json_bytes, samples, *_ = row.item()
-                text = self._read(number, audio_at + json_after, json_bytes)
+                clip = self.clip(number, member)
                 yield Example(
-                    _key(self._read(number, audio_at - TAR_BLOCK, TAR_BLOCK)),
-                    self._fields(text, number, member),
-                    self.folder / shard.name,
-                    (audio_at, audio_bytes),
-                    samples,
+                    clip.key,
+                    clip.fields,
+                    self.place.folder / shard.name,
+                    (int(row["audio_offset"]), int(row["audio_bytes"])),
+                    clip.samples,
                 )
 
     def split_counts(self, splits: tuple[str, ...]) -> Int64[np.ndarray, "shards"]:
@@ -135,42 +184,46 @@ class Index:
         counts = [sum(shard.splits.get(split, 0) for split in splits) for shard in self.shards]
         return np.array(counts, np.int64)
 
-    def corrupt(self, shard: int, key: str, reason: str) -> ValueError:
+    def corrupt(self, shard: int, key: str, kind: str, reason: str) -> CorruptError:
         """The error that says which clip of which shard is corrupt, and what to do."""
-        return ValueError(
-            f"{self.folder / self.shards[shard].name}: clip {key} is corrupt ({reason}); run "
-            f"`sslaudio shards verify {self.folder}`, then build the shards again"
-        )
+        cure = f"{self._verify()}, then build the shards again"
+        return CorruptError(f"{self.place}/{self.shards[shard].name}", key, kind, reason, cure)
 
-    def _fields(self, text: bytes, shard: int, member: int) -> dict[str, Any]:
-        try:
-            fields = json.loads(text)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
-            raise self.corrupt(shard, str(member), "its JSON is broken")
-        return fields
+    def _verify(self) -> str:
+        return f"run `sslaudio shards verify {self.place}`"
 
-    def _read(self, shard: int, offset: int, size: int) -> bytes:
-        if shard not in self._tars:
-            if len(self._tars) >= _OPEN_TARS:
-                os.close(self._tars.popitem(last=False)[1])
-            self._tars[shard] = os.open(self.folder / self.shards[shard].name, os.O_RDONLY)
-        self._tars.move_to_end(shard)
-        # pread and no mmap: a tar cut short while it is read must not kill the process.
-        sound = offset >= 0 and size >= 0 and offset + size <= self.shards[shard].bytes
-        data = os.pread(self._tars[shard], size, offset) if sound else b""
-        if len(data) < size or not sound:
-            raise ValueError(
-                f"{self.folder / self.shards[shard].name} does not hold a clip "
-                f"where its offsets say; "
-                f"run `sslaudio shards verify {self.folder}`"
-            )
-        return data
+    def _told(self, shard: int, member: int) -> tuple[Range | None, Range | None]:
+        """Where a clip's header and sound lie, and its JSON where that is no neighbour."""
+        audio_at, json_after, audio_bytes, json_bytes, *_ = self.offsets(shard)[member].item()
+        name, version = self.shards[shard].name, self.shards[shard].sha256
+        size = TAR_BLOCK + audio_bytes
+        apart = None
+        if json_bytes and json_after == _next_member(audio_bytes):
+            size = TAR_BLOCK + json_after + json_bytes
+        elif json_bytes:
+            apart = Range(name, audio_at + json_after, json_bytes, version)
+        spans = Range(name, audio_at - TAR_BLOCK, size, version), apart
+        whole = self.shards[shard].bytes
+        inside = [0 <= one.start <= one.start + one.size <= whole for one in spans if one]
+        return spans if all(inside) else (None, None)
 
-    def __del__(self) -> None:
-        for descriptor in getattr(self, "_tars", {}).values():
-            os.close(descriptor)
+    def _stored(
+        self, shard: int, member: int, data: bytes, text: bytes
+    ) -> "StoredClip | CorruptError":
+        row = self.offsets(shard)[member].item()
+        _, json_after, audio_bytes, json_bytes, samples, crc32, _ = row
+        if len(data) < TAR_BLOCK + audio_bytes:
+            reason = "the tar does not hold it where its offsets say"
+            return self.corrupt(shard, f"number {member}", "offsets", reason)
+        key = _key(data)
+        if zlib.crc32(data) != crc32:
+            return self.corrupt(shard, key, "checksum", "its checksum is not its index's")
+        if json_bytes and not text:
+            text = data[TAR_BLOCK + json_after :]
+        fields = _fields(text) if json_bytes else {}
+        if fields is None:
+            return self.corrupt(shard, key, "json", "its JSON is broken")
+        return StoredClip(key, fields, data[TAR_BLOCK : TAR_BLOCK + audio_bytes], samples)
 
 
 def labelled_examples(folder: Path) -> Iterator[Example]:
@@ -178,6 +231,26 @@ def labelled_examples(folder: Path) -> Iterator[Example]:
     return Index.open(folder).examples()
 
 
+def _next_member(size: int) -> int:
+    """How far behind the beginning of a member's content that of the next one lies."""
+    return size + -size % TAR_BLOCK + TAR_BLOCK
+
+
+def _fields(text: bytes) -> dict[str, Any] | None:
+    """What a clip's JSON tells; None where it is none, or no table."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
 def _key(header: bytes) -> str:
-    """A clip's key from its tar header: the file name without the suffix."""
-    return header[:100].rstrip(b"\0").decode("ascii", "replace").partition(".")[0]
+    """A clip's key from its tar header: the file name without what follows its first dot.
+
+    Source: POSIX.1-1988 (USTAR): a name of 100 bytes; a path before it of 155, from byte 345 on.
+    """
+    name = header[:100].rstrip(b"\0").decode("utf-8", "replace")
+    folder = header[345:500].rstrip(b"\0").decode("utf-8", "replace")
+    path = PurePosixPath(folder, name) if header[257:263] == b"ustar\0" else PurePosixPath(name)
+    return str(path.with_name(path.name.partition(".")[0] or path.name)) if path.name else name

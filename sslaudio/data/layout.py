@@ -3,15 +3,18 @@
 Described in shards/README.md.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt32
 from pydantic import TypeAdapter, ValidationError
 
 from sslaudio.data.corpora.base import SPLITS
+from sslaudio.data.places import Local, Place
 
 VERSION = 1
 """Of ``index.json`` and of the offsets files."""
@@ -26,17 +29,42 @@ OFFSETS = np.dtype(
         ("json_bytes", "<u4"),
         ("samples", "<u4"),
         ("crc32", "<u4"),
-        ("split", "u1"),
-        ("spare", "V3"),
+        ("marks", "<u4"),
     ]
 )
 """One clip in an offsets file: 32 bytes, little-endian.
 
 ``audio_offset`` counts from the tar's first byte, ``json_offset`` from the sound's; ``crc32`` is
-of the tar's bytes from the header before the sound to the end of the JSON."""
+of the tar's bytes from the header before the sound to the end of the JSON; ``marks`` are split and
+recording, see :func:`marks`."""
 
 TAR_BLOCK = 512
 """Bytes of a tar member's header; its content is filled up to a multiple of them."""
+
+_SPLIT_BITS, _RECORDING_BITS = 8, 24
+
+
+def marks(split: str | None, recording: str | None) -> int:
+    """Split and recording of a clip in 32 bits.
+
+    The low eight are the split's place in :data:`SPLIT_CODES`; the others a hash of the recording,
+    0 where it is not told. Two recordings look alike once in 16 million pairs.
+    """
+    code = 0
+    if recording is not None:
+        digest = hashlib.sha256(recording.encode("utf-8", "surrogatepass")).digest()
+        code = 1 + int.from_bytes(digest[:8]) % ((1 << _RECORDING_BITS) - 1)
+    return SPLIT_CODES.index(split or "") | code << _SPLIT_BITS
+
+
+def splits_marked(rows: np.ndarray) -> UInt32[np.ndarray, "clips"]:
+    """Place in :data:`SPLIT_CODES` of each clip's split, from its record."""
+    return rows["marks"] & np.uint32((1 << _SPLIT_BITS) - 1)
+
+
+def recordings_marked(rows: np.ndarray) -> UInt32[np.ndarray, "clips"]:
+    """A number for each clip's recording, from its record; 0 where it is not told."""
+    return rows["marks"] >> np.uint32(_SPLIT_BITS)
 
 
 @dataclass(frozen=True)
@@ -120,19 +148,22 @@ class Content:
         return f"{json.dumps(asdict(self), indent=1, sort_keys=True)}\n".encode()
 
 
-def read_index(folder: Path) -> Content:
+def read_index(folder: Path | Place) -> Content:
     """The content of ``index.json``, checked for version and form.
 
     Raises:
         ValueError: folder or file is missing, of another version, or a field is absent or of
             another type; the message names the file and the field.
+        OSError: an address cannot be read.
     """
-    path = folder / INDEX_NAME
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder of shards {folder}; {_how_to_build(folder)}")
-    if not path.is_file():
-        raise ValueError(f"{folder} has no {INDEX_NAME}: {_how_to_build(folder)}")
-    text = path.read_bytes()
+    place = Local(folder) if isinstance(folder, Path) else folder
+    path = f"{place}/{INDEX_NAME}"
+    if isinstance(place, Local) and not place.folder.is_dir():
+        raise ValueError(f"there is no folder of shards {place}; {_how_to_build(place)}")
+    try:
+        text = place.read(INDEX_NAME)
+    except FileNotFoundError:
+        raise ValueError(f"{place} has no {INDEX_NAME}: {_how_to_build(place)}") from None
     try:
         version = json.loads(text)["version"]
     except (ValueError, TypeError, KeyError) as error:
@@ -151,7 +182,7 @@ def read_index(folder: Path) -> Content:
         raise ValueError(_wrong_field(path, error)) from error
 
 
-def _wrong_field(path: Path, error: ValidationError) -> str:
+def _wrong_field(path: str, error: ValidationError) -> str:
     """The first field that is absent or of another type, in one line."""
     first = error.errors()[0]
     name = ".".join(map(str, first["loc"]))
@@ -161,14 +192,13 @@ def _wrong_field(path: Path, error: ValidationError) -> str:
     return f"{path} {wrong}; build the shards again into a new folder"
 
 
-def size_problem(folder: Path, shard: Shard) -> str | None:
+def size_problem(place: Place, shard: Shard) -> str | None:
     """What is wrong with the sizes of a shard's two files, or None."""
     expected = {shard.name: shard.bytes, shard.offsets_name: shard.samples * OFFSETS.itemsize}
     for name, size in expected.items():
-        path = folder / name
-        if not path.is_file():
+        found = place.size(name)
+        if found is None:
             return f"{name} is missing"
-        found = path.stat().st_size
         if found < size:
             return f"{name} is truncated: {found} of {size} bytes"
         if found > size:
@@ -176,5 +206,5 @@ def size_problem(folder: Path, shard: Shard) -> str | None:
     return None
 
 
-def _how_to_build(folder: Path) -> str:
-    return f"make one with `sslaudio shards build --corpus NAME --root DIR --out {folder}`"
+def _how_to_build(place: Place) -> str:
+    return f"make one with `sslaudio shards build --corpus NAME --root DIR --out {place}`"

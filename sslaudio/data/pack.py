@@ -22,7 +22,7 @@ import numpy as np
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.decode import DecodeError, decode_bytes, read_bytes
 from sslaudio.data.encode import Codec, encode
-from sslaudio.data.layout import OFFSETS, SPLIT_CODES, TAR_BLOCK, Shard
+from sslaudio.data.layout import OFFSETS, TAR_BLOCK, Shard, marks
 
 WORK_FOLDER = ".build"
 """Inside ``--out``: records of finished shards, and files being written."""
@@ -152,7 +152,7 @@ class _Writer:
         crc32 = zlib.crc32(json_member.removesuffix(padding), zlib.crc32(audio_member))
         offsets = (self.bytes + TAR_BLOCK, len(audio_member))
         sizes = (len(audio), len(text), len(waveform))
-        self.rows.append((*offsets, *sizes, crc32, SPLIT_CODES.index(clip.split or ""), b""))
+        self.rows.append((*offsets, *sizes, crc32, marks(clip.split, clip.recording)))
         self._write(tar, audio_member + json_member)
         self._count(clip, len(waveform))
 

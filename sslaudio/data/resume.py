@@ -9,6 +9,7 @@ from typing import Any
 
 from sslaudio.data.layout import size_problem
 from sslaudio.data.pack import WORK_FOLDER, Packing, Record, inputs_digest, write_atomically
+from sslaudio.data.places import Local
 
 _SETTINGS_NAME = "settings.json"
 _LOCK_NAME = ".lock"
@@ -57,7 +58,7 @@ def finished(packings: Sequence[Packing], settings: dict[str, Any], out: Path) -
             record = Record.read(packing.record_path)
             inputs = {packing.name: record.shard.inputs}
             check_same_inputs([packing], inputs, packing.record_path)
-            if size_problem(out, record.shard) is None:
+            if size_problem(Local(out), record.shard) is None:
                 records[packing.name] = record
     return records
 

@@ -5,19 +5,26 @@ Out: how many of each shard's clips take part, and which member the n-th of them
 """
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt32
 
 from sslaudio.data.exclude import excluded_members, read_rules
 from sslaudio.data.index import Index
-from sslaudio.data.layout import SPLIT_CODES
+from sslaudio.data.layout import SPLIT_CODES, recordings_marked, splits_marked
+from sslaudio.data.places import is_remote
+from sslaudio.data.range_cache import RangeCache
 
 Split = Literal["train", "validation", "test", "noise", "all"]
 """``train`` is also every clip without a split (ESC-50 has folds only); ``all`` is everything."""
+
+
+_SHARDS_HELD = 64
+"""Four windows' worth: what is heard now, what is heard next, and room for chance."""
 
 
 def splits_of(split: Split) -> tuple[str, ...]:
@@ -34,7 +41,7 @@ class Selection:
     """Wanted values of ``split``."""
     excluded: dict[int, np.ndarray]
     """Members to leave out, by shard."""
-    _members: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    _members: OrderedDict[int, np.ndarray] = field(default_factory=OrderedDict, repr=False)
 
     def counts(self) -> Int64[np.ndarray, "shards"]:
         """Clips of each shard that take part; opens only shards that have excluded clips."""
@@ -46,11 +53,18 @@ class Selection:
     def members(self, shard: int) -> np.ndarray:
         """Members of a shard that take part, in the tar's order."""
         if shard not in self._members:
-            offsets = self.index.offsets(shard)
-            taken = np.isin(offsets["split"], [SPLIT_CODES.index(s) for s in self.splits])
+            splits = splits_marked(self.index.offsets(shard))
+            taken = np.isin(splits, [SPLIT_CODES.index(s) for s in self.splits])
             taken[self.excluded.get(shard, np.empty(0, np.int64))] = False
             self._members[shard] = np.flatnonzero(taken).astype(np.uint32)
+            if len(self._members) > _SHARDS_HELD:
+                self._members.popitem(last=False)
+        self._members.move_to_end(shard)
         return self._members[shard]
+
+    def recordings(self, shard: int) -> UInt32[np.ndarray, "clips"]:
+        """A number for the recording of each clip of a shard that takes part; 0 is not known."""
+        return recordings_marked(self.index.offsets(shard))[self.members(shard)]
 
     def seconds(self) -> float:
         """Sound that takes part."""
@@ -59,27 +73,33 @@ class Selection:
         codes = [SPLIT_CODES.index(split) for split in self.splits]
         for shard, members in self.excluded.items():
             rows = self.index.offsets(shard)[members]
-            lost = rows["samples"][np.isin(rows["split"], codes)]
+            lost = rows["samples"][np.isin(splits_marked(rows), codes)]
             seconds -= int(lost.sum()) / self.index.sample_rate
         return seconds
 
 
 def open_selections(
-    shards: tuple[str, ...], *, split: Split, exclude: tuple[str, ...], sample_rate: int
+    shards: tuple[str, ...],
+    *,
+    split: Split,
+    exclude: tuple[str, ...],
+    sample_rate: int,
+    cache: RangeCache | None = None,
 ) -> tuple[list[Selection], tuple[float, ...]]:
     """Open the folders of ``data.shards``.
 
     Args:
-        shards: ``DIR`` or ``DIR=weight``.
+        shards: ``DIR`` or ``DIR=weight``; DIR may be an address.
         split: which clips take part.
         exclude: files of rules, see :mod:`sslaudio.data.exclude`.
         sample_rate: Hz that the shards must have.
+        cache: keeps what is read from addresses.
 
     Returns:
         What takes part of each folder, and each folder's weight.
     """
     folders, weights = _folders(shards)
-    indexes = [Index.open(folder) for folder in folders]
+    indexes = [Index.open(folder, cache) for folder in folders]
     for index in indexes:
         _check_rate(index, sample_rate)
     rules = read_rules(exclude)
@@ -93,7 +113,7 @@ def open_selections(
     return selections, weights
 
 
-def _folders(shards: tuple[str, ...]) -> tuple[list[Path], tuple[float, ...]]:
+def _folders(shards: tuple[str, ...]) -> tuple[list[str], tuple[float, ...]]:
     """Folders and weights of ``data.shards``."""
     if not shards:
         raise ValueError(
@@ -102,7 +122,8 @@ def _folders(shards: tuple[str, ...]) -> tuple[list[Path], tuple[float, ...]]:
         )
     pairs = [_folder_and_weight(text) for text in shards]
     folders = [folder for folder, _ in pairs]
-    twice = {folder for folder in folders if folders.count(folder) > 1}
+    names = [folder if is_remote(folder) else str(Path(folder)) for folder in folders]
+    twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ValueError(
             f"data.shards names {twice.pop()} twice; name it once, as DIR=2 to hear it twice"
@@ -110,10 +131,10 @@ def _folders(shards: tuple[str, ...]) -> tuple[list[Path], tuple[float, ...]]:
     return folders, tuple(weight for _, weight in pairs)
 
 
-def _folder_and_weight(text: str) -> tuple[Path, float]:
+def _folder_and_weight(text: str) -> tuple[str, float]:
     folder, equals, tail = text.rpartition("=")
     if not equals or Path(text).is_dir():
-        return Path(text), 1.0
+        return text, 1.0
     try:
         weight = float(tail)
     except ValueError:
@@ -122,13 +143,13 @@ def _folder_and_weight(text: str) -> tuple[Path, float]:
         ) from None
     if not 0 < weight < math.inf:
         raise ValueError(f"data.shards has {text!r}: a weight is above 0; leave the folder out")
-    return Path(folder), weight
+    return folder, weight
 
 
 def _check_rate(index: Index, sample_rate: int) -> None:
     if index.sample_rate != sample_rate:
         raise ValueError(
-            f"{index.folder} has shards at {index.sample_rate} Hz, but the front end wants "
+            f"{index.place} has shards at {index.sample_rate} Hz, but the front end wants "
             f"{sample_rate} Hz; build them again with --sample-rate {sample_rate}, or set "
             f"features.sample_rate to {index.sample_rate}"
         )
@@ -138,6 +159,6 @@ def _check_some(selection: Selection, split: Split) -> None:
     if not selection.counts().sum():
         there = ", ".join(name or "none" for name in selection.index.split_names)
         raise ValueError(
-            f"{selection.index.folder} has no clip of data.split {split!r} that data.exclude "
+            f"{selection.index.place} has no clip of data.split {split!r} that data.exclude "
             f"leaves in; its clips are of split: {there}"
         )

@@ -11,22 +11,28 @@ the seed alone (:mod:`sslaudio.data.plan`), so the position is the whole state.
 
 import functools
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt32
 from torch import Tensor
 
-from sslaudio.data.decode import DecodeError, decode_bytes
-from sslaudio.data.index import Index, StoredClip
-from sslaudio.data.kept import LOSSLESS, Kept, Sound, in_16_bits
+from sslaudio.data.crops import At, Crop, Crops
+from sslaudio.data.index import CorruptError
+from sslaudio.data.kept import Kept
 from sslaudio.data.loader import read_ahead
 from sslaudio.data.plan import Plan, key_of, uniform
+from sslaudio.data.range_cache import RangeCache
 from sslaudio.data.selection import Split, open_selections
+from sslaudio.data.tally import Corrupt, Tally
 
-_CROP_KEY = 3
+_CROP_KEY, _REPLACEMENT_KEY = 3, 4
+_REPLACEMENTS = 16
+"""Clips that are tried in the place of a corrupt one."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,16 @@ class Config:
     """Text files of clips to leave out, a rule a line: ``speaker:george``, ``fold:4``,
     ``recording:100032``, ``label:dog``, or a bare key, source or recording; before it
     ``fsdd: `` for one corpus alone."""
+    corrupt_share: float = 0.01
+    """Share of the clips read that may be corrupt; with more, from 1,000 read on, the run stops.
+    Another clip of the same folder takes the place of a corrupt one."""
+    corrupt_in_a_row: int = 100
+    """Corrupt clips in a row that stop the run."""
+    cache: str = ""
+    """Folder that keeps what was read from addresses (``https://…``, ``s3://…``), for the next
+    epoch and the next run; empty: nothing is kept. Changes no result."""
+    cache_megabytes: float = 10_000.0
+    """Most that the folder ``cache`` holds; what was asked for longest ago goes first."""
     workers: int = 0
     """Processes that decode ahead; 0 decodes in the training process. Changes no result."""
     kept_megabytes: int = 256
@@ -63,6 +79,14 @@ class Config:
             raise ValueError(f"data.workers is {self.workers}; set it to 0 or more")
         if self.kept_megabytes < 0:
             raise ValueError(f"data.kept_megabytes is {self.kept_megabytes}; set it to 0 or more")
+        if not 0 <= self.corrupt_share <= 1:
+            raise ValueError(f"data.corrupt_share is {self.corrupt_share:g}; it is a share, 0 to 1")
+        if self.corrupt_in_a_row < 1:
+            raise ValueError(
+                f"data.corrupt_in_a_row is {self.corrupt_in_a_row}; set it to 1 or more"
+            )
+        if not 0 < self.cache_megabytes < math.inf:
+            raise ValueError(f"data.cache_megabytes is {self.cache_megabytes:g}; set it above 0")
 
 
 @dataclass(frozen=True)
@@ -79,6 +103,8 @@ class Batch:
     """Which of ``data.shards`` each clip is from."""
     recordings: list[str | None]
     """Ids that clips of one recording share; None where the corpus does not tell."""
+    corrupt: list[Corrupt | None]
+    """For each clip the one that it replaces, which could not be heard; None: it is itself."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its waveforms and lengths on ``device``."""
@@ -88,6 +114,7 @@ class Batch:
             self.keys,
             self.sources,
             self.recordings,
+            self.corrupt,
         )
 
 
@@ -135,11 +162,24 @@ class Stream:
         self.accumulation = accumulation
         self.clip_samples = max(1, round(config.clip_seconds * sample_rate))
         self.selections, weights = open_selections(
-            config.shards, split=config.split, exclude=config.exclude, sample_rate=sample_rate
+            config.shards,
+            split=config.split,
+            exclude=config.exclude,
+            sample_rate=sample_rate,
+            cache=RangeCache(Path(config.cache), config.cache_megabytes) if config.cache else None,
         )
-        self.plan = Plan(tuple(s.counts() for s in self.selections), weights, seed)
+        self.plan = Plan(
+            tuple(selection.counts() for selection in self.selections),
+            weights,
+            seed,
+            batch=config.batch,
+            recordings=self._recordings,
+        )
         self._check_clips()
-        self._kept = Kept(config.kept_megabytes * 2**20 // max(1, config.workers))
+        self.tally = Tally(len(weights), config.corrupt_share, config.corrupt_in_a_row)
+        """What this process has taken so far."""
+        kept = Kept(config.kept_megabytes * 2**20 // max(1, config.workers))
+        self.crops = Crops(self.selections, self.clip_samples, kept)
 
     @property
     def clips(self) -> int:
@@ -159,26 +199,28 @@ class Stream:
         """This rank's micro-batches from global ``position`` on, without end.
 
         Raises:
-            ValueError: a clip cannot be read; it names the shard, the clip and the cure.
+            ValueError: more clips than :attr:`tally` allows are corrupt, or a shard cannot be
+                read at all; it names the shard and the cure.
         """
         if position < 0:
             raise ValueError(f"a stream cannot start at position {position}; give 0 or more")
         read = functools.partial(self._read_part, position)
-        return read_ahead(read, self.config.workers)
+        for number, batch in enumerate(read_ahead(read, self.config.workers)):
+            epochs = self.positions(position, number) // self.plan.epoch_clips
+            self.tally.add(epochs, batch.sources.numpy(), batch.corrupt)
+            yield batch
 
     def whole_clips(self, most: int | None = None) -> Iterator[Float32[Tensor, "samples"]]:
         """The clips that take part, whole, each once whatever its folder's weight.
 
-        For measuring the sound itself, not what training hears of it.
+        For measuring the sound itself, not what training hears of it. Corrupt clips are left out
+        with a warning.
 
         Args:
             most: so many clips at most, spread evenly over all of them; None gives all.
 
         Returns:
             Mono samples in [-1, 1], in the order of folders, shards and the clips in a shard.
-
-        Raises:
-            ValueError: a clip cannot be read; it names the shard, the clip and the cure.
         """
         if most is not None and most < 1:
             raise ValueError(f"there are no {most} clips to take; ask for 1 or more")
@@ -193,77 +235,69 @@ class Stream:
         return np.arange(first, first + size)
 
     def read(self, positions: Int64[np.ndarray, "clips"]) -> Batch:
-        """The clips at some positions, decoded."""
+        """The clips at some positions, decoded.
+
+        Raises:
+            CorruptError: a clip is, and so are all that were tried in its place.
+        """
         places = self.plan.locate(positions)
-        chances = uniform(positions, key_of(self.seed, _CROP_KEY))
-        waveforms = np.zeros((len(positions), self.clip_samples), np.float32)
-        lengths, keys, recordings = [], [], []
-        for row, (source, shard, nth) in enumerate(
-            zip(places.source, places.shard.tolist(), places.nth, strict=True)
-        ):
-            place = (int(source), shard, int(nth))
-            sound = self._kept.get(place) or self._keep(place)
-            if sound is not None:
-                start, length = self._span(len(sound.samples), float(chances[row]))
-                waveform, key, recording = sound.crop(start, length), sound.key, sound.recording
+        chances = uniform(positions, key_of(self.seed, _CROP_KEY)).tolist()
+        at = list(map(At, places.source.tolist(), places.shard.tolist(), places.nth.tolist()))
+        crops: list[Crop] = []
+        corrupt: list[Corrupt | None] = []
+        for row, found in enumerate(self.crops.read(at, chances)):
+            if isinstance(found, CorruptError):
+                crops.append(self._another(at[row].source, int(positions[row]), found))
+                corrupt.append(Corrupt.of(found))
             else:
-                waveform, clip = self._crop(place, float(chances[row]))
-                key, recording = clip.key, clip.fields.get("recording")
-            waveforms[row, : len(waveform)] = waveform
-            lengths.append(len(waveform))
-            keys.append(key)
-            recordings.append(recording)
+                crops.append(found)
+                corrupt.append(None)
+        waveforms = np.zeros((len(crops), self.clip_samples), np.float32)
+        for row, crop in enumerate(crops):
+            waveforms[row, : len(crop.waveform)] = crop.waveform
         return Batch(
             torch.from_numpy(waveforms),
-            torch.tensor(lengths),
-            keys,
+            torch.tensor([len(crop.waveform) for crop in crops]),
+            [crop.key for crop in crops],
             torch.from_numpy(places.source),
-            recordings,
+            [crop.recording for crop in crops],
+            corrupt,
         )
 
-    def _span(self, samples: int, chance: float) -> tuple[int, int]:
-        """Start and length of the crop at the share ``chance`` of where a clip's can begin."""
-        length = min(samples, self.clip_samples)
-        return int(chance * (samples - length + 1)), length
+    def _another(self, source: int, position: int, error: CorruptError) -> Crop:
+        """A crop of another clip of the folder in place of the one at a position."""
+        for attempt in range(_REPLACEMENTS):
+            key = key_of(self.seed, _REPLACEMENT_KEY, attempt)
+            turn, chance = uniform(np.array([position, -1 - position]), key).tolist()
+            shard, nth = self.plan.some(source, turn)
+            [found] = self.crops.read([At(source, shard, nth)], [chance])
+            if not isinstance(found, CorruptError):
+                return found
+        raise error
 
-    def _crop(
-        self, place: tuple[int, int, int], chance: float
-    ) -> tuple[Float32[np.ndarray, "samples"], StoredClip]:
-        """Decode the crop of a clip alone."""
-        index, clip = self._clip(place)
-        start, length = self._span(clip.samples, chance)
-        return _decoded(index, place[1], clip, start, length), clip
-
-    def _keep(self, place: tuple[int, int, int]) -> Sound | None:
-        """Decode a clip whole and keep it; None where it is not to be kept."""
-        if self.selections[place[0]].index.codec != LOSSLESS or self._kept.full:
-            return None
-        index, clip = self._clip(place)
-        waveform = _decoded(index, place[1], clip)
-        sound = Sound(clip.key, clip.fields.get("recording"), in_16_bits(waveform))
-        self._kept.put(place, sound)
-        return sound
-
-    def _clip(self, place: tuple[int, int, int]) -> tuple[Index, StoredClip]:
-        source, shard, nth = place
-        selection = self.selections[source]
-        return selection.index, selection.index.clip(shard, int(selection.members(shard)[nth]))
+    def _recordings(self, source: int, shard: int) -> UInt32[np.ndarray, "clips"]:
+        return self.selections[source].recordings(shard)
 
     def _whole(self, wanted: Int64[np.ndarray, "clips"]) -> Iterator[Float32[Tensor, "samples"]]:
         """Whole clips by their number among those that take part, rising."""
         first = 0
-        for selection, counts in zip(self.selections, self.plan.counts, strict=True):
+        for source, counts in enumerate(self.plan.counts):
             for shard, count in enumerate(counts.tolist()):
                 start, end = np.searchsorted(wanted, [first, first + count])
-                # A shard that gives no clip is not opened.
-                members = selection.members(shard)[wanted[start:end] - first] if end > start else ()
-                for member in members:
-                    clip = selection.index.clip(shard, int(member))
-                    yield torch.from_numpy(_decoded(selection.index, shard, clip))
+                for found in self.crops.whole(source, shard, (wanted[start:end] - first).tolist()):
+                    if isinstance(found, CorruptError):
+                        warnings.warn(f"left out: {found}", stacklevel=2)
+                    else:
+                        yield torch.from_numpy(found)
                 first += count
 
     def _read_part(self, position: int, number: int) -> Batch:
-        return self.read(self.positions(position, number))
+        positions = self.positions(position, number)
+        try:
+            return self.read(positions)
+        except OSError as error:
+            step = int(positions[0]) // self.config.batch + 1
+            raise ValueError(f"at step {step}: {error}") from error
 
     def _check_clips(self) -> None:
         if self.clips < self.config.batch:
@@ -271,27 +305,3 @@ class Stream:
                 f"data.batch is {self.config.batch}, but data.shards gives {self.clips} clips of "
                 f"split {self.config.split!r}; set data.batch to {self.clips} or fewer"
             )
-
-
-def _decoded(
-    index: Index, shard: int, clip: StoredClip, start: int = 0, length: int | None = None
-) -> Float32[np.ndarray, "samples"]:
-    """A clip's samples from ``start`` on, ``length`` of them or all.
-
-    Raises:
-        ValueError: there is not the sound that the index tells of.
-    """
-    try:
-        waveform = decode_bytes(
-            clip.audio,
-            index.sample_rate,
-            start_seconds=start / index.sample_rate,
-            seconds=None if length is None else length / index.sample_rate,
-            name=clip.key,
-        )
-    except DecodeError as error:
-        raise index.corrupt(shard, clip.key, error.reason) from error
-    if len(waveform) != (clip.samples if length is None else length):
-        reason = f"{len(waveform)} samples, its index says {clip.samples}"
-        raise index.corrupt(shard, clip.key, reason)
-    return waveform

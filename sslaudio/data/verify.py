@@ -20,9 +20,11 @@ from sslaudio.data.layout import (
     TAR_BLOCK,
     Shard,
     Totals,
+    marks,
     read_index,
     size_problem,
 )
+from sslaudio.data.places import Local
 from sslaudio.data.processes import check_jobs, run_parallel
 from sslaudio.data.progress import ProgressMaker
 
@@ -91,7 +93,7 @@ def _wrong_totals(totals: Totals, shards: list[Shard]) -> list[str]:
 def _check(check: _Check) -> tuple[int, list[str]]:
     """Clips that the shard should have, and what is wrong with it."""
     shard = check.shard
-    problem = size_problem(check.folder, shard)
+    problem = size_problem(Local(check.folder), shard)
     if problem and not (check.folder / shard.name).is_file():
         return shard.samples, [f"{shard.name}: missing"]
     data = (check.folder / shard.name).read_bytes()
@@ -153,8 +155,9 @@ def _clip_problem(
         return error.reason
     except ValueError:
         return "its JSON is broken"
-    split = fields.get("split", "") if isinstance(fields, dict) else None
-    codes = dict(enumerate(SPLIT_CODES))
-    if len(waveform) != row["samples"] or codes.get(int(row["split"])) != split:
-        return "its length or split is not what the offsets file says"
+    if not isinstance(fields, dict) or fields.get("split", "") not in SPLIT_CODES:
+        return "its JSON is broken"
+    told = marks(fields.get("split"), fields.get("recording"))
+    if len(waveform) != row["samples"] or told != row["marks"]:
+        return "its length, split or recording is not what the offsets file says"
     return None

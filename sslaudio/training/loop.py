@@ -27,6 +27,7 @@ from sslaudio.training import memory, stopping
 from sslaudio.training.cache import Cached, Part, is_cached
 from sslaudio.training.checkpoint import load_step, save_step
 from sslaudio.training.compiling import compile_blocks, plainly
+from sslaudio.training.coverage import Coverage
 from sslaudio.training.launch import from_all
 from sslaudio.training.monitor import Monitor
 from sslaudio.training.optim import adamw, rate_share
@@ -258,6 +259,8 @@ class Loop:
         config = self.config
         if start == 0:
             self._watch(0)
+        epoch, device = self.stream.epoch(position), self.accelerator.device
+        self.coverage = Coverage(self.stream, self.report, epoch, device)
         batches = self.stream.batches(position)
         window, self.started, self.taken = Window(), time.perf_counter(), 0
         for step in range(start + 1, config.steps + 1):
@@ -266,14 +269,16 @@ class Loop:
             window.steps += 1
             window.seconds += time.perf_counter() - began
             self.taken += 1
+            reached = position + (step - start) * self.stream.config.batch
             keeps = bool(status) or step % config.checkpoint_every == 0 or step == config.steps
+            self.coverage.follow(step, reached)
             # A line never reaches over a checkpoint, so that a resumed run writes the same.
             if keeps or step % config.log_every == 0:
                 self._tell(step, window)
                 window = Window()
             self._watch(step)
             if keeps:
-                self.save(step, position + (step - start) * self.stream.config.batch)
+                self.save(step, reached)
             if status and step < config.steps:
                 say(f"asked to stop: saved at step {step} of {config.steps}")
                 return status
@@ -298,11 +303,14 @@ class Loop:
         if scaler is not None and state.get("scaler"):
             scaler.load_state_dict(state["scaler"])
         self.skips = Skips(**state.get("skips", {}))
+        if self.accelerator.is_main_process and "heard" in state:
+            self.stream.tally.restore(state["heard"])
         return int(state["step"]), int(state["position"])
 
     def save(self, step: int, position: int) -> None:
         """Write the model and a checkpoint of this step."""
         self.accelerator.wait_for_everyone()
+        heard = self.coverage.state()
         if self.accelerator.is_main_process:
             optimiser = getattr(self.optimiser, "optimizer", self.optimiser)
             scaler = self.accelerator.scaler
@@ -311,6 +319,7 @@ class Loop:
                 "processes": self.accelerator.num_processes,
                 "threads": torch.get_num_threads(),
                 "skips": dataclasses.asdict(self.skips),
+                "heard": heard,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
             self.report.flush()
@@ -403,7 +412,8 @@ class Loop:
         if not self._rescaled(finite):
             self.skips.in_a_row += 1
         keys = from_all(self.accelerator, [key for batch in taken.batches for key in batch.keys])
-        self.report.skip(step, {"loss": str(loss), "gradient_norm": str(float(norm)), "keys": keys})
+        told = {"loss": str(loss), "gradient_norm": str(float(norm)), "keys": keys}
+        self.report.note(SKIPPED, step, told)
         where = f"; its clips are in {self.run / SKIPPED}" if self.report.aloud else ""
         say(
             f"warning: step {step} is skipped, its loss is {loss:g} and the length of its gradient "
@@ -493,6 +503,7 @@ class Loop:
             "training/epoch": self.stream.epoch(step * self.stream.config.batch),
             "speed/clips_a_second": speed,
             "speed/waiting_share": waiting,
+            **self.coverage.scalars(step),
         }
         if self.accelerator.is_main_process:
             scalars |= self.monitor(step, self.objective)

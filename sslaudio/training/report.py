@@ -28,6 +28,8 @@ from sslaudio.training.trackers import Trackers
 
 SKIPPED = "skipped.jsonl"
 """Of a run: its skipped steps, and the clips in them."""
+CORRUPT = "corrupt.jsonl"
+"""Of a run: clips that were left out, and why."""
 LOG = logging.getLogger("sslaudio")
 
 
@@ -108,7 +110,7 @@ class Report:
         run.mkdir(parents=True, exist_ok=True)
         self.run = run
         self.path = run / "metrics.jsonl"
-        for path in (self.path, run / SKIPPED):
+        for path in (self.path, run / SKIPPED, run / CORRUPT):
             _forget_after(path, start if start else -1)  # step 0 is taken again as well
         projector.forget_after(run, start)
         self.file = Growing(self.path)
@@ -134,10 +136,10 @@ class Report:
         if self.aloud:
             self.board.flush()
 
-    def skip(self, step: int, told: Mapping[str, Any]) -> None:
-        """Write down a step that was skipped."""
+    def note(self, name: str, step: int, told: Mapping[str, Any]) -> None:
+        """Write down what came to pass at a step, into the run's :data:`SKIPPED`, say."""
         if self.aloud:
-            file = Growing(self.path.with_name(SKIPPED))
+            file = Growing(self.path.with_name(name))
             file.write(json.dumps({"step": step, **told}).encode() + b"\n")
             file.flush()
             file.close()

@@ -1,5 +1,6 @@
 import itertools
 import shutil
+import tarfile
 from collections import Counter
 
 import numpy as np
@@ -245,9 +246,11 @@ def test_no_whole_clips_at_all_are_refused(shards_folder):
         stream_of(shards_folder).whole_clips(0)
 
 
-def test_a_corrupt_clip_is_told_when_taken_whole(corrupt_folder):
-    with pytest.raises(ValueError, match=r"toy-000001\.tar: clip clip_\d+ is corrupt"):
-        list(stream_of(corrupt_folder).whole_clips())
+def test_a_corrupt_clip_is_left_out_with_a_warning_when_taken_whole(corrupt_folder):
+    with pytest.warns(UserWarning, match=r"left out: .*toy-000001\.tar: clip clip_\d+ is corrupt"):
+        whole = list(stream_of(corrupt_folder).whole_clips())
+
+    assert len(whole) == 30 - len(corrupt_training(corrupt_folder))
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3")
@@ -277,15 +280,59 @@ def corrupt_folder(shards_folder, tmp_path):
     return copy
 
 
+def corrupt_training(folder) -> set[str]:
+    """Keys of the training clips in the shard that was damaged, from the tar's own names."""
+    with tarfile.open(folder / "toy-000001.tar") as tar:
+        names = {member.name.partition(".")[0] for member in tar.getmembers()}
+    return {name for name in names if int(name[-3:]) % 5 < 3}
+
+
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_corrupt_clip_is_one_clear_error(corrupt_folder, workers):
+def test_another_clip_takes_the_place_of_a_corrupt_one(corrupt_folder, workers):
+    damaged = corrupt_training(corrupt_folder)
     stream = stream_of(corrupt_folder, workers=workers)
 
-    with pytest.raises(ValueError, match=r"toy-000001\.tar: clip clip_\d+ is corrupt") as caught:
-        taken(stream, 5)
+    epoch = taken(stream, 5)
+
+    left_out = [one for batch in epoch for one in batch.corrupt if one is not None]
+    assert {one.key for one in left_out} == damaged
+    assert {one.kind for one in left_out} == {"checksum"}
+    heard = set(keys(epoch))
+    assert len(keys(epoch)) == 30
+    assert heard == {f"clip_{n:03d}" for n in range(50) if n % 5 < 3} - damaged
+    assert stream.tally.epoch(0).tolist() == [[30 - len(damaged)], [len(damaged)]]
+    assert len(stream.tally.take()) == len(damaged)
+    assert stream.tally.take() == []
+
+
+def test_a_corrupt_clip_has_the_same_stand_in_wherever_the_stream_starts(corrupt_folder):
+    whole = taken(stream_of(corrupt_folder), 10)
+
+    again = taken(stream_of(corrupt_folder), 4, position=36)
+
+    assert keys(again) == keys(whole[6:])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_much_that_is_corrupt_stops_the_run_with_one_clear_error(corrupt_folder, workers):
+    stream = stream_of(corrupt_folder, workers=workers)
+
+    with pytest.raises(ValueError, match=r"of 1\d\d\d clips are corrupt .*corrupt_share") as caught:
+        taken(stream, 300)
 
     assert "\n" not in str(caught.value)
-    assert f"sslaudio shards verify {corrupt_folder}" in str(caught.value)
+    assert "toy-000001.tar" in str(caught.value)
+    assert "sslaudio shards verify" in str(caught.value)
+
+
+def test_corrupt_clips_in_a_row_stop_the_run(corrupt_folder):
+    for number in (0, 2, 3, 4):
+        tar = corrupt_folder / f"toy-00000{number}.tar"
+        tar.write_bytes(bytes(tar.stat().st_size))
+    stream = stream_of(corrupt_folder, corrupt_in_a_row=5)
+
+    with pytest.raises(ValueError, match=r"toy-00000\d\.tar: clip .* is corrupt"):
+        taken(stream, 1)  # and nothing can stand in
 
 
 @pytest.mark.parametrize(
@@ -352,7 +399,7 @@ def test_clips_stay_until_the_room_is_full_and_only_lossless_ones(
     ramps_folder, make_clips, tmp_path
 ):
     stream = stream_of(ramps_folder, batch=12, kept_megabytes=1)
-    stream._kept.room_bytes = 5 * 16_000 + 1  # five clips of 8,000 samples, 2 bytes each
+    stream.crops.kept.room_bytes = 5 * 16_000 + 1  # five clips of 8,000 samples, 2 bytes each
     lossy = tmp_path / "ogg"
     build(
         make_clips(tmp_path / "sounds", 6), lossy, corpus="x", codec="ogg", jobs=1, progress=silent
@@ -362,8 +409,8 @@ def test_clips_stay_until_the_room_is_full_and_only_lossless_ones(
     taken(stream, 2)
     taken(heard, 2)
 
-    assert len(stream._kept.sounds) == 5
-    assert heard._kept.sounds == {}
+    assert len(stream.crops.kept.sounds) == 5
+    assert heard.crops.kept.sounds == {}
 
 
 def test_extreme_samples_come_back_from_16_bits():

@@ -76,14 +76,14 @@ def test_a_single_flipped_bit_is_found(copy, place):
 def test_altered_offsets_are_named(copy):
     rows = np.fromfile(copy / "toy-000000.idx", OFFSETS)
     rows["audio_offset"][2] += 512
-    rows["split"][5] = 4
+    rows["marks"][5] = 4
     rows.tofile(copy / "toy-000000.idx")
 
     found = problems(copy)
 
     assert len(found) == 2
     assert any("offsets file does not fit the tar" in line for line in found)
-    assert any("its length or split" in line for line in found)
+    assert any("its length, split or recording" in line for line in found)
 
 
 def test_extra_files_and_altered_totals_are_named(copy):

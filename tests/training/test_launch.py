@@ -154,8 +154,9 @@ def test_a_fault_of_one_process_is_said_once_and_ends_both(shards, tmp_path):
     config = Config(shards=(str(shards),), batch=8, clip_seconds=0.5)
     stream = Stream(config, sample_rate=16_000, seed=0, rank=1, ranks=2)
     place = stream.plan.locate(stream.positions(0, 1)[:1])
-    _, clip = stream._clip((int(place.source[0]), int(place.shard[0]), int(place.nth[0])))
-    tar = sorted(shards.glob("*.tar"))[int(place.shard[0])]
+    shard, selection = int(place.shard[0]), stream.selections[0]
+    clip = selection.index.clip(shard, int(selection.members(shard)[place.nth[0]]))
+    tar = sorted(shards.glob("*.tar"))[shard]
     copy = tmp_path / "shards"
     copy.mkdir()
     for file in shards.iterdir():
@@ -165,11 +166,12 @@ def test_a_fault_of_one_process_is_said_once_and_ends_both(shards, tmp_path):
             data = data[: at + 600] + bytes([data[at + 600] ^ 1]) + data[at + 601 :]
         (copy / file.name).write_bytes(data)
 
-    launcher = start_two(copy, tmp_path / "run", 100_000)
+    strict = ("--data.corrupt_in_a_row", "1")
+    launcher = start_two(copy, tmp_path / "run", 100_000, *strict)
     told, _ = launcher.communicate(timeout=120)
 
     said = [line for line in told.splitlines() if line.startswith("sslaudio:")]
-    assert len(said) == 1 and f"clip {clip.key} is corrupt" in said[0], told
+    assert len(said) == 1 and f"the last is {clip.key} of" in said[0], told
     assert "Traceback" not in told.partition("sslaudio:")[0]
     assert launcher.returncode != 0
 
