@@ -49,17 +49,24 @@ def swap_repeated(
     """
     order = np.arange(len(batches))
     first = batches == batches[0]
-    free = np.flatnonzero((batches != batches[0]) & (batches != batches[-1]))
-    repeated = np.flatnonzero(first & (recordings != 0) & np.isin(recordings, heard))
-    if not len(repeated):
+    told = recordings != 0
+    repeated = np.flatnonzero(first & told & np.isin(recordings, heard)).tolist()
+    if not repeated:
         return order
-    taken = set(heard.tolist()) | set(recordings[first].tolist()) - {0}
-    for place in repeated.tolist():
-        for nth, other in enumerate(free.tolist()):
-            apart = recordings[other] not in taken
-            if apart and recordings[place] not in recordings[batches == batches[other]]:
-                taken.add(int(recordings[other]))
+    taken = [*heard.tolist(), *recordings[first & told].tolist()]
+    middle = (batches != batches[0]) & (batches != batches[-1])
+    free = np.flatnonzero(middle & ~(told & np.isin(recordings, taken))).tolist()
+    names, groups = recordings.tolist(), batches.tolist()
+    there = set(zip(groups, names, strict=True))
+    places: dict[int, list[int]] = {}
+    for place in free:  # the clips of each recording; one that is not known is its own
+        places.setdefault(names[place] or -1 - place, []).append(place)
+    for place in repeated:
+        for name, others in places.items():
+            other = next((one for one in others if (groups[one], names[place]) not in there), None)
+            if other is not None:
+                del places[name]
+                there.add((groups[other], names[place]))
                 order[[place, other]] = other, place
-                free = np.delete(free, nth)
                 break
     return order

@@ -262,8 +262,9 @@ class Plan:
             if epoch < 0:
                 return None
             first, end = self._span(source, epoch, window)
-            if end > first:
-                return self._dealt(source, epoch, window)
+            if end > first:  # swaps leave its last batch as it was dealt
+                held = self._windows.get((source, epoch, window))
+                return held or self._dealt(source, epoch, window)
 
     def _positions(
         self, source: int, turns: Int64[np.ndarray, "turns"]

@@ -7,8 +7,8 @@ import time
 
 import pytest
 import torch
-
 from data import servers
+
 from sslaudio.data import places
 from sslaudio.data.index import Index
 from sslaudio.data.places import Range, place_of
