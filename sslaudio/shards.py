@@ -1,4 +1,4 @@
-"""The verb ``sslaudio shards``: build, verify, info and synth."""
+"""The verb ``sslaudio shards``: build, index, verify, info and synth."""
 
 import argparse
 import dataclasses
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sslaudio import plugins
-from sslaudio.data import shards, synth
+from sslaudio.data import foreign, shards, synth
 from sslaudio.data.corpora.base import corpus_root
 from sslaudio.data.describe import describe
 from sslaudio.data.encode import CODECS
@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--codec", choices=CODECS, default="flac", help="of the clips in the shards")
     build.add_argument("--sample-rate", type=int, default=16_000, help="Hz of the clips")
     build.add_argument("--clips-per-shard", type=int, help="by default about 16 shards, 64 to 1024")
-    build.add_argument(
-        "--max-rejected",
-        type=float,
-        default=0.01,
-        help="share of files, 0 to 1, that may be unusable; from 100 files on",
-    )
+    _add_max_rejected(build)
     _add_jobs(build)
     _add_options(build)
+    index = verbs.add_parser("index", help="make tars that others made readable like our own")
+    index.add_argument("folder", type=Path, metavar="DIR")
+    index.add_argument("--sample-rate", type=int, default=16_000, help="Hz to hear the clips at")
+    _add_max_rejected(index)
+    _add_jobs(index)
     check = verbs.add_parser("verify", help="read everything again; exit 1 if anything is wrong")
     check.add_argument("folder", type=Path, metavar="DIR")
     _add_jobs(check)
@@ -51,9 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Do what the verb says; returns the exit status."""
-    return {"build": _build, "verify": _verify, "info": _info, "synth": _synth}[args.shards_verb](
-        args
-    )
+    verbs = {"build": _build, "index": _index, "verify": _verify, "info": _info, "synth": _synth}
+    return verbs[args.shards_verb](args)
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -76,6 +75,17 @@ def _build(args: argparse.Namespace) -> int:
         jobs=args.jobs,
     )
     _say_what_was_made(index, was_made)
+    return 0
+
+
+def _index(args: argparse.Namespace) -> int:
+    index = foreign.index(
+        args.folder,
+        sample_rate=args.sample_rate,
+        max_rejected=args.max_rejected,
+        jobs=args.jobs,
+    )
+    _say_what_was_made(index, True)
     return 0
 
 
@@ -114,6 +124,15 @@ def _corpora() -> list[str]:
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, help="processes; by default one a core")
+
+
+def _add_max_rejected(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-rejected",
+        type=float,
+        default=0.01,
+        help="share of files, 0 to 1, that may be unusable; from 100 files on",
+    )
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

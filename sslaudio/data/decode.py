@@ -24,6 +24,9 @@ from jaxtyping import Float32
 RESAMPLER = "soxr HQ"
 """What resamples; written into every index."""
 
+MOST_SAMPLES = 1 << 29
+"""Samples, over all channels, that are decoded at once: 2 GiB; a small file may claim any number."""
+
 _UNKNOWN_FRAMES = 1 << 40
 
 
@@ -177,6 +180,9 @@ def _read(
         raise DecodeError(name, reason)
     if seconds is not None:
         wanted = min(wanted, round(seconds * sound.samplerate))
+    if wanted * sound.channels > MOST_SAMPLES:
+        hours = wanted / sound.samplerate / 3600
+        raise DecodeError(name, f"lasts {hours:.1f} h, too long to be decoded at once; cut it")
     if start:
         sound.seek(start)
     channels = sound.read(wanted, dtype="float32", always_2d=True)

@@ -38,6 +38,9 @@ OFFSETS = np.dtype(
 of the tar's bytes from the header before the sound to the end of the JSON; ``marks`` are split and
 recording, see :func:`marks`."""
 
+FOREIGN = "foreign"
+"""The codec of tars that others made: any, and any rate."""
+
 TAR_BLOCK = 512
 """Bytes of a tar member's header; its content is filled up to a multiple of them."""
 

@@ -62,7 +62,11 @@ class Record:
     @classmethod
     def read(cls, path: Path) -> "Record":
         """From the JSON that :func:`pack` wrote."""
-        content = json.loads(path.read_bytes())
+        return cls.of(json.loads(path.read_bytes()))
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> "Record":
+        """From what such a JSON tells."""
         rejected = [(source, reason) for source, reason in content.pop("rejected")]
         return cls(Shard(**content.pop("shard")), rejected=rejected, **content)
 

@@ -110,7 +110,7 @@ def build(
             for record in run_parallel(pack, todo, jobs):
                 records[record.shard.name] = record
                 advance(record.shard.samples + len(record.rejected))
-        _write_index([records[packing.name] for packing in packings], settings, out, max_rejected)
+        write_index([records[packing.name] for packing in packings], settings, out, max_rejected)
         shutil.rmtree(out / WORK_FOLDER)
     return Index.open(out), True
 
@@ -129,8 +129,7 @@ def _settings(
         raise ValueError(f"there are no clips to build shards of {corpus!r} from; check --root")
     if codec not in CODECS:
         raise ValueError(f"there is no codec {codec!r}; set --codec to {' or '.join(CODECS)}")
-    if not 1_000 <= sample_rate <= 384_000:
-        raise ValueError(f"--sample-rate is {sample_rate} Hz; set it between 1000 and 384000")
+    check_rate(sample_rate)
     if clips_per_shard is not None and clips_per_shard < 1:
         raise ValueError(f"--clips-per-shard is {clips_per_shard}; set it to 1 or more")
     if not 0 <= max_rejected <= 1:
@@ -146,6 +145,16 @@ def _settings(
         "files": len(clips),
         "listing": _listing_digest(clips),
     }
+
+
+def check_rate(sample_rate: int) -> None:
+    """Refuse a rate in Hz that nobody means.
+
+    Raises:
+        ValueError: it is below 1,000 or above 384,000.
+    """
+    if not 1_000 <= sample_rate <= 384_000:
+        raise ValueError(f"--sample-rate is {sample_rate} Hz; set it between 1000 and 384000")
 
 
 def _listing_digest(clips: Sequence[Clip]) -> str:
@@ -177,7 +186,7 @@ def _packings(clips: Sequence[Clip], out: Path, settings: dict[str, Any]) -> lis
     ]
 
 
-def _write_index(
+def write_index(
     records: list[Record], settings: dict[str, Any], out: Path, max_rejected: float
 ) -> None:
     """List what was rejected; then, if that is not too much, write the index: the build is done."""
