@@ -28,7 +28,7 @@ from sslaudio import models
 from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import synth
-from sslaudio.data.stream import Stream
+from sslaudio.data.streams import open_stream
 from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
@@ -171,7 +171,7 @@ def _loop(
 ) -> Loop:
     """All parts of a run, wired; nothing is written."""
     training = recipe.training
-    stream = Stream(
+    stream = open_stream(
         recipe.data,
         sample_rate=recipe.features.sample_rate,
         seed=training.seed,
@@ -248,7 +248,7 @@ def _train(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None) -> int:
         if resumed is None:
             loop.save_model()
         say(
-            f"{stream.clips} clips, {stream.seconds / 3600:.2f} h; {recipe.backbone.name} of "
+            f"{stream.told}; {recipe.backbone.name} of "
             f"{weights / 1e6:.2f} M weights; "
             f"{recipe.training.steps} steps of {recipe.data.batch} clips into {loop.run}; "
             f"{accelerator.num_processes} process(es) on {accelerator.device}, "

@@ -25,7 +25,7 @@ RESAMPLER = "soxr HQ"
 """What resamples; written into every index."""
 
 MOST_SAMPLES = 1 << 29
-"""Samples, over all channels, that are decoded at once: 2 GiB; a small file may claim any number."""
+"""Most samples, over all channels, that are decoded at once: 2 GiB. A small file may claim any."""
 
 _UNKNOWN_FRAMES = 1 << 40
 
@@ -104,6 +104,16 @@ def decode_bytes(
         native_rate = sound.samplerate
         channels = _read(sound, start_seconds, seconds, name)
     return limited(resample(mono(channels, name), native_rate, sample_rate))
+
+
+def seconds_of(data: bytes, name: str) -> float:
+    """Length of a sound file, as its header tells it.
+
+    Raises:
+        DecodeError: it is none; it names ``name``.
+    """
+    with opened(io.BytesIO(data), name) as sound:
+        return sound.frames / sound.samplerate
 
 
 class Straight(soundfile.SoundFile):

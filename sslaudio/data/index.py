@@ -70,9 +70,9 @@ class CorruptError(ValueError):
         return CorruptError, (self.shard, self.key, self.kind, self.reason, self.cure)
 
 
-KINDS = ("offsets", "checksum", "json", "decode", "length")
+KINDS = ("offsets", "checksum", "json", "decode", "length", "tar")
 """Kinds of damage: the clip is not where its offsets say; its bytes are others; its JSON is none;
-its sound cannot be decoded, or has another length."""
+its sound cannot be decoded, or has another length; a tar without an index is none."""
 
 
 class Index:
