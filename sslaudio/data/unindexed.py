@@ -192,9 +192,8 @@ class _Reader:
             if strided:
                 samples = itertools.islice(samples, part, None, parts)
             chosen = (sample for sample in samples if stream.takes(sample))
-            shuffled = webdataset.filters._shuffle(
-                chosen, SHUFFLED, SHUFFLED, random.Random(key_of(key, _SHUFFLE_KEY, part))
-            )
+            own = random.Random(key_of(key, _SHUFFLE_KEY, part))
+            shuffled = webdataset.shuffle(SHUFFLED, initial=SHUFFLED, rng=own)(chosen)
             heard = 0
             for number, sample in enumerate(shuffled):
                 chance = uniform(np.array([number]), key_of(key, _CROP_KEY, part))
@@ -213,9 +212,8 @@ class _Reader:
     def _crop(self, sample: _Sample, chance: float) -> tuple[np.ndarray, str, str | None] | None:
         stream = self.stream
         try:
-            start = chance * max(
-                0.0, seconds_of(sample.audio, sample.key) - stream.config.clip_seconds
-            )
+            seconds = seconds_of(sample.audio, sample.key)
+            start = chance * max(0.0, seconds - stream.config.clip_seconds)
             waveform = decode_bytes(
                 sample.audio,
                 stream.sample_rate,

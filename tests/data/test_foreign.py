@@ -76,7 +76,7 @@ def test_every_sound_of_every_format_is_found_and_heard(made):
 
 
 def test_a_stream_hears_the_right_piece_at_the_stream_s_rate(made):
-    folder, sounds = made
+    folder, _ = made
     index(folder, jobs=1, progress=silent)
     config = Config(shards=(str(folder),), batch=4, clip_seconds=0.1)
 

@@ -112,8 +112,7 @@ def test_damaged_sounds_and_tars_are_counted_and_the_others_heard(tars, tmp_path
 
     taken(stream, 10)
 
-    kinds = dict(zip(("decode", "tar"), (stream.tally.kinds["decode"], stream.tally.kinds["tar"])))
-    assert kinds["tar"] >= 1
+    assert stream.tally.kinds["tar"] >= 1
     assert {one["kind"] for one in stream.tally.take()} <= {"decode", "tar"}
 
 
