@@ -123,6 +123,7 @@ class Crops:
                 start_seconds=start / index.sample_rate,
                 seconds=None if length is None else length / index.sample_rate,
                 name=clip.key,
+                resampled=index.codec == FOREIGN,
             )
         except DecodeError as error:
             return index.corrupt(at.shard, clip.key, "decode", error.reason)

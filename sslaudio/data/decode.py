@@ -96,12 +96,27 @@ def decode_bytes(
     start_seconds: float = 0.0,
     seconds: float | None = None,
     name: str = "bytes",
+    resampled: bool = True,
 ) -> Float32[np.ndarray, "samples"]:
-    """As :func:`decode`, from bytes; ``name`` is what a :class:`DecodeError` calls them."""
+    """As :func:`decode`, from bytes.
+
+    Args:
+        data: a sound file.
+        sample_rate: Hz of the result.
+        start_seconds: where to begin.
+        seconds: how much to read; None reads to the end.
+        name: what a :class:`DecodeError` calls it.
+        resampled: whether it may be at another rate.
+
+    Raises:
+        DecodeError: nothing usable is there.
+    """
     if not data:
         raise DecodeError(name, "empty: 0 bytes")
     with opened(io.BytesIO(data), name) as sound:
         native_rate = sound.samplerate
+        if native_rate != sample_rate and not resampled:
+            raise DecodeError(name, f"is at {native_rate} Hz, not {sample_rate}")
         channels = _read(sound, start_seconds, seconds, name)
     return limited(resample(mono(channels, name), native_rate, sample_rate))
 
@@ -117,28 +132,26 @@ def seconds_of(data: bytes, name: str) -> float:
 
 
 class Straight(soundfile.SoundFile):
-    """A sound that is read from its beginning on.
+    """A sound that is read on from where it was sought to.
 
-    soundfile seeks after every read what it has just read to; in an MP3, whose frames lean on the
-    ones before, what comes next is wrong then.
+    soundfile seeks before and after every read, to where it stands: half of a short crop's time.
+    In an MP3, whose frames lean on the ones before, what comes next is wrong then.
     """
 
     def seekable(self) -> bool:
-        """Say no, so that nothing is sought."""
+        """Say no, so that nothing is sought but by :meth:`seek`."""
         return False
 
 
 @contextmanager
-def opened(
-    file: BinaryIO, name: str, kind: type[soundfile.SoundFile] = soundfile.SoundFile
-) -> Iterator[soundfile.SoundFile]:
+def opened(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
     """A sound to read from, as long as it tells its length.
 
     Raises:
         DecodeError: it is none, or cannot be read on; it names ``name``.
     """
     try:
-        with kind(file) as sound:
+        with Straight(file) as sound:
             if sound.frames >= _UNKNOWN_FRAMES:
                 reason = "does not tell its length (written to a pipe?); encode it again"
                 raise DecodeError(name, reason)

@@ -154,9 +154,9 @@ def _read(reading: _Reading) -> Record:
                 made.add(sample, file)
         except (tarfile.TarError, EOFError, OSError) as error:
             made.rejected.append((reading.tar.name, f"no whole tar: {error}"))
-    record = made.record()
-    work, tar = reading.record_path.parent, reading.tar.stat()
     offsets = np.array(made.rows, OFFSETS).tobytes()
+    record = made.record(zlib.crc32(offsets))
+    work, tar = reading.record_path.parent, reading.tar.stat()
     write_atomically(reading.tar.parent / record.shard.offsets_name, offsets, work)
     told = {**asdict(record), "read": [reading.sample_rate, tar.st_size, tar.st_mtime_ns]}
     write_atomically(reading.record_path, json.dumps(told, sort_keys=True).encode(), work)
@@ -222,7 +222,7 @@ class _Rows:
         self.rows.append((at, json_at, size, json_size, len(waveform), crc32, marked))
         self._count(split, fields, len(waveform))
 
-    def record(self) -> Record:
+    def record(self, offsets_crc32: int) -> Record:
         """What the tar holds."""
         rate = self.reading.sample_rate
         digest = hashlib.sha256()
@@ -233,7 +233,7 @@ class _Rows:
         return Record(
             Shard(
                 self.reading.tar.name, len(self.rows), self.samples.total() / rate, self.bytes,
-                sha256, dict(self.clips), sha256,
+                sha256, offsets_crc32, dict(self.clips), sha256,
             ),
             {split: samples / rate for split, samples in self.samples.items()},
             dict(self.labels),

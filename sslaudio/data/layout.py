@@ -6,7 +6,7 @@ Described in shards/README.md.
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from sslaudio.data.corpora.base import SPLITS
 from sslaudio.data.places import Local, Place
 
-VERSION = 1
+VERSION = 2
 """Of ``index.json`` and of the offsets files."""
 INDEX_NAME = "index.json"
 SPLIT_CODES = ("", *SPLITS)
@@ -84,6 +84,8 @@ class Shard:
     """Size of the tar."""
     sha256: str
     """Of the tar."""
+    offsets_crc32: int
+    """Of the offsets file."""
     splits: dict[str, int]
     """Clips in each split; "" is no split."""
     inputs: str
@@ -180,9 +182,37 @@ def read_index(folder: Path | Place) -> Content:
             f"build the shards again with this version"
         )
     try:
-        return TypeAdapter(Content).validate_json(text, strict=True)
+        content = TypeAdapter(Content).validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError(_wrong_field(path, error)) from error
+    _check_shards(path, content.shards)
+    return content
+
+
+def _check_shards(path: str, shards: list[Shard]) -> None:
+    """Refuse names that lead out of the folder, and counts that are none.
+
+    Raises:
+        ValueError: names the shard.
+    """
+    for shard in shards:
+        wrong = None
+        if PurePosixPath(shard.name).name != shard.name or "\\" in shard.name or "\0" in shard.name:
+            wrong = "a name that is no plain file name"
+        elif min(shard.samples, shard.bytes, *shard.splits.values(), 0) < 0:
+            wrong = "a count below 0"
+        elif not set(shard.splits) <= set(SPLIT_CODES):
+            wrong = f"the splits {', '.join(shard.splits)}"
+        elif sum(shard.splits.values()) != shard.samples:
+            wrong = f"{shard.samples} clips, its splits {sum(shard.splits.values())}"
+        if wrong:
+            raise ValueError(
+                f"{path}: the shard {shard.name!r} has {wrong}; build the shards again into a new "
+                f"folder"
+            )
+    names = {shard.name for shard in shards}
+    if len(names) < len(shards):
+        raise ValueError(f"{path} names a shard twice; build the shards again into a new folder")
 
 
 def _wrong_field(path: str, error: ValidationError) -> str:

@@ -80,9 +80,9 @@ def pack(packing: Packing) -> Record:
             writer.add(tar, clip, key, packing)
         writer.end(tar)
         _flush(tar)
-    record = writer.record(shard_name)
-    temporary.rename(packing.out / shard_name)
     offsets = np.array(writer.rows, OFFSETS).tobytes()
+    record = writer.record(shard_name, zlib.crc32(offsets))
+    temporary.rename(packing.out / shard_name)
     write_atomically(packing.out / record.shard.offsets_name, offsets, work)
     text = json.dumps(asdict(record), sort_keys=True)
     write_atomically(packing.record_path, text.encode(), work)
@@ -176,14 +176,14 @@ class _Writer:
         self.labels.update(clip.labels or ([] if clip.label is None else [clip.label]))
         self.licences[clip.licence or ""] += 1
 
-    def record(self, name: str) -> Record:
+    def record(self, name: str, offsets_crc32: int) -> Record:
         """What the finished tar holds."""
         rate = self.sample_rate
         seconds = sum(self.split_samples.values()) / rate
         digest, inputs = self.sha256.hexdigest(), self.inputs.hexdigest()
         splits = dict(self.splits)
         return Record(
-            Shard(name, len(self.rows), seconds, self.bytes, digest, splits, inputs),
+            Shard(name, len(self.rows), seconds, self.bytes, digest, offsets_crc32, splits, inputs),
             {split: samples / rate for split, samples in self.split_samples.items()},
             dict(self.labels),
             dict(self.licences),

@@ -16,7 +16,7 @@ import soundfile
 import soxr
 from jaxtyping import Float32
 
-from sslaudio.data.decode import DecodeError, Straight, limited, mono, opened
+from sslaudio.data.decode import DecodeError, limited, mono, opened
 
 BLOCK = 1 << 18
 """Samples a channel that are decoded together: 16 s at 16 kHz."""
@@ -103,7 +103,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         with path.open("rb") as file:
             if not path.stat().st_size:
                 raise DecodeError(str(path), "empty: 0 bytes")
-            with opened(file, str(path), Straight) as sound:
+            with opened(file, str(path)) as sound:
                 yield sound
     except FileNotFoundError:
         raise DecodeError(str(path), "missing") from None

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,10 @@ def simulated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulated")
     rows = np.zeros(CLIPS, OFFSETS)
     rows["marks"] = 1 + (np.arange(CLIPS, dtype=np.uint32) + 1 << np.uint32(8))
+    crc32 = zlib.crc32(rows.tobytes())
     digests = [f"{number:064x}" for number in range(SHARDS)]
     shards = [
-        Shard(f"sim-{n:06d}.tar", CLIPS, 1e4, BYTES, digest, {"train": CLIPS}, digest)
+        Shard(f"sim-{n:06d}.tar", CLIPS, 1e4, BYTES, digest, crc32, {"train": CLIPS}, digest)
         for n, digest in enumerate(digests)
     ]
     for shard in shards:
