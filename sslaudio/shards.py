@@ -1,14 +1,16 @@
-"""The verb ``sslaudio shards``: build, index, verify, info and synth."""
+"""The verb ``sslaudio shards``: fetch, build, index, verify, info and synth."""
 
 import argparse
 import dataclasses
+import os
+import shlex
 import sys
 import warnings
 from pathlib import Path
 from typing import Any, get_args
 
 from sslaudio import plugins
-from sslaudio.data import foreign, shards, synth
+from sslaudio.data import fetch, foreign, shards, synth
 from sslaudio.data.corpora.base import corpus_root
 from sslaudio.data.describe import describe
 from sslaudio.data.encode import CODECS
@@ -21,6 +23,21 @@ _OPTION = "option_"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's own verbs and their flags."""
     verbs = parser.add_subparsers(dest="shards_verb", required=True, metavar="VERB")
+    fetched = verbs.add_parser("fetch", help="download a corpus, or tell how to get it by hand")
+    fetched.add_argument("name", metavar="NAME", help=f"one of {', '.join(_corpora())}")
+    fetched.add_argument(
+        "--root", type=Path, help="folder to fetch into; by default $SSLAUDIO_DATA/NAME"
+    )
+    fetched.add_argument(
+        "--part",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="parts of the corpus; by default those that its tasks need",
+    )
+    fetched.add_argument(
+        "--keep-archives", action="store_true", help="keep what was downloaded, in ROOT/.fetch"
+    )
     build = verbs.add_parser("build", help="turn a corpus in its published layout into shards")
     build.add_argument("--corpus", required=True, help=f"one of {', '.join(_corpora())}")
     build.add_argument(
@@ -51,8 +68,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Do what the verb says; returns the exit status."""
-    verbs = {"build": _build, "index": _index, "verify": _verify, "info": _info, "synth": _synth}
+    verbs = {
+        "fetch": _fetch,
+        "build": _build,
+        "index": _index,
+        "verify": _verify,
+        "info": _info,
+        "synth": _synth,
+    }
     return verbs[args.shards_verb](args)
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    corpus = fetch.published(args.name)
+    if not corpus.downloads:
+        if args.part or args.keep_archives:
+            raise ValueError(
+                f"--part and --keep-archives mean nothing for {corpus.name}, which is fetched by "
+                f"hand; leave them out to read how"
+            )
+        root = shlex.quote(str(args.root.absolute())) if args.root else "DIR"
+        _say(f"{corpus.name}: {corpus.licence}")
+        sys.stdout.write(corpus.steps.replace("DIR", root))
+        return 0
+    plan = fetch.plan(corpus, _root_to_fetch(args), args.part, keep_archives=args.keep_archives)
+    for line in fetch.described(plan):
+        _say(line)
+    if plan.to_do:
+        fetch.fetch(plan, _say)
+    root = shlex.quote(str(plan.root))
+    _say(f"{plan.root} holds {corpus.name}; go on with")
+    _say(f"  sslaudio shards build --corpus {corpus.name} --root {root} --out shards/{corpus.name}")
+    return 0
+
+
+def _root_to_fetch(args: argparse.Namespace) -> Path:
+    data = os.environ.get("SSLAUDIO_DATA")
+    if args.root is None and not data:
+        raise ValueError(
+            f"where to fetch {args.name}? give --root DIR, or set $SSLAUDIO_DATA to the folder "
+            f"that is to hold {args.name}/"
+        )
+    return args.root or Path(str(data), args.name)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _build(args: argparse.Namespace) -> int:
