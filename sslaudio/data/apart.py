@@ -9,7 +9,7 @@ other's false negatives. Where a recording has more clips than the window has ba
 """
 
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Int64, UInt64
 
 
 def deal(
@@ -32,9 +32,9 @@ def deal(
 
 
 def swap_repeated(
-    recordings: UInt32[np.ndarray, "clips"],
+    recordings: UInt64[np.ndarray, "clips"],
     batches: Int64[np.ndarray, "clips"],
-    heard: UInt32[np.ndarray, "heard"],
+    heard: UInt64[np.ndarray, "heard"],
 ) -> Int64[np.ndarray, "clips"]:
     """Take what a batch has heard already out of its later part.
 

@@ -218,7 +218,7 @@ class _Rows:
         end = at + (json_at + json_size if json_size and neighbour else size)
         file.seek(at - TAR_BLOCK)
         crc32 = zlib.crc32(file.read(end - at + TAR_BLOCK))
-        marked = marks(split, None if recording is None else str(recording))
+        marked = marks(split, sample.key if recording is None else str(recording))
         self.rows.append((at, json_at, size, json_size, len(waveform), crc32, marked))
         self._count(split, fields, len(waveform))
 

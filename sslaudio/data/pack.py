@@ -156,7 +156,9 @@ class _Writer:
         crc32 = zlib.crc32(json_member.removesuffix(padding), zlib.crc32(audio_member))
         offsets = (self.bytes + TAR_BLOCK, len(audio_member))
         sizes = (len(audio), len(text), len(waveform))
-        self.rows.append((*offsets, *sizes, crc32, marks(clip.split, clip.recording)))
+        self.rows.append(
+            (*offsets, *sizes, crc32, marks(clip.split, clip.recording or clip.source))
+        )
         self._write(tar, audio_member + json_member)
         self._count(clip, len(waveform))
 

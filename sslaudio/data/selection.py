@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Int64, UInt64
 
 from sslaudio.data.exclude import excluded_members, read_rules
 from sslaudio.data.index import Index
@@ -72,7 +72,7 @@ class Selection:
                 f"verify {self.index.place}`"
             )
 
-    def recordings(self, shard: int) -> UInt32[np.ndarray, "clips"]:
+    def recordings(self, shard: int) -> UInt64[np.ndarray, "clips"]:
         """A number for the recording of each clip of a shard that takes part; 0 is not known."""
         return recordings_marked(self.index.offsets(shard))[self.members(shard)]
 

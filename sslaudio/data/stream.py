@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt32
+from jaxtyping import Float32, Int64, UInt64
 from torch import Tensor
 
 from sslaudio.data.crops import At, Crop, Crops
@@ -309,7 +309,7 @@ class Stream:
                 return found
         raise error
 
-    def _recordings(self, source: int, shard: int) -> UInt32[np.ndarray, "clips"]:
+    def _recordings(self, source: int, shard: int) -> UInt64[np.ndarray, "clips"]:
         return self.selections[source].recordings(shard)
 
     def _whole(self, wanted: Int64[np.ndarray, "clips"]) -> Iterator[Float32[Tensor, "samples"]]:

@@ -174,7 +174,7 @@ def _clip_problem(
         return "its JSON is broken"
     if not isinstance(fields, dict) or fields.get("split", "") not in SPLIT_CODES:
         return "its JSON is broken"
-    told = marks(fields.get("split"), fields.get("recording"))
+    told = marks(fields.get("split"), fields.get("recording") or fields.get("source", ""))
     if len(waveform) != row["samples"] or told != row["marks"]:
         return "its length, split or recording is not what the offsets file says"
     return None

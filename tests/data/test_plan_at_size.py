@@ -40,7 +40,7 @@ def simulated(tmp_path_factory):
     """An index with its offsets; the tars are holes of the right size."""
     folder = tmp_path_factory.mktemp("simulated")
     rows = np.zeros(CLIPS, OFFSETS)
-    rows["marks"] = 1 + (np.arange(CLIPS, dtype=np.uint32) + 1 << np.uint32(8))
+    rows["marks"] = 1 + (np.arange(CLIPS, dtype=np.uint64) + 1 << np.uint64(8))
     crc32 = zlib.crc32(rows.tobytes())
     digests = [f"{number:064x}" for number in range(SHARDS)]
     shards = [
