@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sslaudio import plugins
-from sslaudio.data import fetch, foreign, shards, synth
-from sslaudio.data.corpora.base import corpus_root
+from sslaudio.data import fetch, foreign, overlap, shards, synth
+from sslaudio.data.corpora.base import SPLITS, corpus_root
 from sslaudio.data.describe import describe
 from sslaudio.data.encode import CODECS
 from sslaudio.data.index import Index
+from sslaudio.data.layout import SPLIT_CODES
 from sslaudio.data.verify import verify
 
 _OPTION = "option_"
@@ -55,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     index.add_argument("--sample-rate", type=int, default=16_000, help="Hz to hear the clips at")
     _add_max_rejected(index)
     _add_jobs(index)
+    shared = verbs.add_parser(
+        "overlap", help="recordings of A that B has too, as rules to leave them out of pretraining"
+    )
+    shared.add_argument("one", type=str, metavar="A", help="shards that are pretrained on")
+    shared.add_argument("other", type=str, metavar="B", help="shards that are tested on")
+    shared.add_argument("--split", choices=SPLITS, help="clips of B of this split alone")
+    shared.add_argument("--out", type=Path, help="write the rules here, for --data.exclude")
     check = verbs.add_parser("verify", help="read everything again; exit 1 if anything is wrong")
     check.add_argument("folder", type=Path, metavar="DIR")
     _add_jobs(check)
@@ -72,6 +80,7 @@ def main(args: argparse.Namespace) -> int:
         "fetch": _fetch,
         "build": _build,
         "index": _index,
+        "overlap": _overlap,
         "verify": _verify,
         "info": _info,
         "synth": _synth,
@@ -148,6 +157,25 @@ def _index(args: argparse.Namespace) -> int:
         jobs=args.jobs,
     )
     _say_what_was_made(index, True)
+    return 0
+
+
+def _overlap(args: argparse.Namespace) -> int:
+    one, other = Index.open(args.one), Index.open(args.other)
+    splits = SPLIT_CODES if args.split is None else (args.split,)
+    found = overlap.shared(one, other, splits)
+    if args.out:
+        title = f"# recordings of {one.corpus} that {other.corpus} has too, by {found.kind} id\n"
+        rules = (f"{one.corpus}: recording:{name}\n" for name in found.recordings)
+        args.out.write_text(title + "".join(rules), encoding="utf-8")
+    by_split = ", ".join(f"{n} {split or 'of no split'}" for split, n in found.others.items())
+    _say(
+        f"{len(found.recordings)} recordings of {one.corpus} are in {other.corpus} too (by "
+        f"{found.kind} id): {found.clips} of its {one.totals.clips} clips, and "
+        f"{sum(found.others.values())} of {other.corpus}'s" + (f" ({by_split})" if by_split else "")
+    )
+    if args.out:
+        _say(f"rules in {args.out}: pretrain with --data.exclude {args.out}")
     return 0
 
 

@@ -25,6 +25,8 @@ PARTS = {"balanced_train": "train", "unbalanced_train": "train", "eval": "test"}
 CLASSES = "class_labels_indices.csv"
 LAYOUT = f"{CLASSES}, PART_segments.csv and audio/PART/ (PART one of {', '.join(PARTS)})"
 """What a folder is known by."""
+RECORDINGS = "youtube"
+"""Recordings are ids of YouTube videos."""
 
 LICENCE = "tables CC BY 4.0; the sound is its uploaders'"
 STEPS = """\

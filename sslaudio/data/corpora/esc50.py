@@ -26,6 +26,8 @@ FOLDS = range(1, 6)
 
 LAYOUT = TABLE
 """What a folder is known by."""
+RECORDINGS = "freesound"
+"""Recordings are ids of Freesound uploads."""
 
 _COMMIT = "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6"
 DOWNLOADS = (

@@ -24,6 +24,8 @@ SPLITS = {"train": "train", "val": "validation"}
 LICENCE = "CC BY 4.0 as a whole; each clip CC0, CC BY, CC BY-NC or CC Sampling+"
 LAYOUT = f"{GROUND_TRUTH}/dev.csv and vocabulary.csv"
 """What a folder is known by."""
+RECORDINGS = "freesound"
+"""Recordings are ids of Freesound uploads."""
 
 
 def _file(name: str, size_bytes: int, md5: str) -> Source:

@@ -20,6 +20,8 @@ FOLDS = range(1, 11)
 """As published."""
 LAYOUT = TABLE
 """What a folder is known by."""
+RECORDINGS = "freesound"
+"""Recordings are ids of Freesound uploads."""
 
 DOWNLOADS = (
     Download(

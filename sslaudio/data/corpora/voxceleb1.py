@@ -24,6 +24,8 @@ LICENCE = "CC BY 4.0"
 
 LAYOUT = f"{LIST} and wav/SPEAKER/VIDEO/NNNNN.wav"
 """What a folder is known by."""
+RECORDINGS = "youtube"
+"""Recordings are ids of YouTube videos."""
 
 # Addresses and SHA-256: torchaudio 2.11, torchaudio/datasets/voxceleb1.py.
 STEPS = f"""\
