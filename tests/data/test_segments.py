@@ -153,6 +153,16 @@ def test_what_cannot_be_read_stays_one_clip_and_is_rejected(tmp_path):
     assert "half.flac" in {one.fields["source"] for one in index.examples()}
 
 
+def test_a_rejected_file_counts_as_one_however_many_segments_the_others_have(tmp_path):
+    clips = [ramp(tmp_path / f"in/{n}.wav", 0.3) for n in range(100)]
+    for clip in clips[:2]:
+        clip.path.unlink()
+
+    with pytest.raises(ValueError, match=r"2 of 100 files were rejected.*--max-rejected 0\.01"):
+        make(clips, tmp_path / "out", 0.1)
+    assert make(clips, tmp_path / "out", 0.1, max_rejected=0.02).totals.clips == 98 * 3
+
+
 def test_another_length_is_another_build_and_two_processes_write_the_same(tmp_path):
     clips = [ramp(tmp_path / f"in/{n}.wav", 3 + n / 7) for n in range(40)]
 

@@ -1,8 +1,8 @@
 """AudioSet (Gemmeke et al. 2017, doi:10.1109/ICASSP.2017.7952261): ten-second cuts of YouTube.
 
 In:  ``{balanced_train,unbalanced_train,eval}_segments.csv``, ``class_labels_indices.csv``, and
-     sound anywhere below ``audio/PART/`` or ``PART/``, already cut to its segment, named
-     ``YTID``, ``YYTID`` or ``YTID_START_END`` with any suffix.
+     sound anywhere below ``audio/PART/`` or ``PART/`` (or ``audio/`` alone, for all parts), already
+     cut to its segment, named ``YTID``, ``YYTID`` or ``YTID_START_END`` with any suffix.
 Out: one clip a row with its classes by display name, its part among its subsets, and its
      YouTube id as recording; eval tests, the others train.
 
@@ -29,6 +29,17 @@ CHOSEN = "chosen.txt"
 file is missing too."""
 PARTS = {"balanced_train": "train", "unbalanced_train": "train", "eval": "test"}
 """Published part to the split of its clips."""
+FOLDERS = {
+    "balanced_train": ("balanced_train", "balanced_train_segments", "bal_train", "balanced"),
+    "unbalanced_train": (
+        "unbalanced_train",
+        "unbalanced_train_segments",
+        "unbal_train",
+        "unbalanced",
+    ),
+    "eval": ("eval", "eval_segments"),
+}
+"""Published part to the names of folders with its sound, of which the publisher gives none."""
 CLASSES = "class_labels_indices.csv"
 LAYOUT = f"{CLASSES}, PART_segments.csv and audio/PART/ (PART one of {', '.join(PARTS)})"
 """What a folder is known by."""
@@ -91,7 +102,7 @@ def build(config: Config, root: Path) -> list[Clip]:
     if config.subset != "all" and len(there) < len(folders):
         absent = next(part for part in folders if part not in there)
         warnings.warn(f"{root} holds no {absent}: it is left out", stacklevel=2)
-    clips = [clip for part in there for clip in _part(root, part, folders[part], names)]
+    clips = _clips(root, {part: folders[part] for part in there}, names)
     chosen = [clip for clip in clips if _is_chosen(config, clip.subsets[0], str(clip.recording))]
     if not chosen:
         raise ValueError(
@@ -152,18 +163,40 @@ def _rows(root: Path, part: str) -> list[tables.Row]:
 
 
 def _folders(root: Path, part: str) -> list[Path]:
-    return [folder for folder in (root / "audio" / part, root / part) if folder.is_dir()]
+    """Where the sound of a part is: folders of its own, or the one for all."""
+    own = {
+        part: [
+            folder
+            for holder in (root / "audio", root)
+            for name in names
+            if (folder := holder / name).is_dir()
+        ]
+        for part, names in FOLDERS.items()
+    }
+    shared = [root / "audio"] if (root / "audio").is_dir() else []
+    return own[part] if any(own.values()) else shared
 
 
-def _part(root: Path, part: str, folders: list[Path], names: dict[str, str]) -> list[Clip]:
-    rows = dict(tables.unlike_before(_rows(root, part), "YTID"))
-    paths = [path for folder in folders for path in sound_files(folder)]
-    files = _by_id(paths, rows)
-    clips = [
-        _clip(row, files.get(name, folders[0] / f"{name}.wav"), root, part, names)
-        for name, row in rows.items()
-    ]
-    tables.warn_of_unlisted(set(paths) - set(files.values()), _table(root, part).name)
+def _clips(root: Path, folders: dict[str, list[Path]], names: dict[str, str]) -> list[Clip]:
+    """The clips of the parts whose folders are told; each folder is looked through once."""
+    parts_of = {
+        tuple(places): [part for part in folders if folders[part] == places]
+        for places in folders.values()
+    }
+    clips = []
+    for places, parts in parts_of.items():
+        paths = [path for folder in places for path in sound_files(folder)]
+        serving: set[Path] = set()
+        for part in parts:
+            rows = dict(tables.unlike_before(_rows(root, part), "YTID"))
+            files = _by_id(paths, rows)
+            serving |= set(files.values())
+            clips += [
+                _clip(row, files.get(name, places[0] / f"{name}.wav"), root, part, names)
+                for name, row in rows.items()
+            ]
+        told = " or ".join(_table(root, part).name for part in parts)
+        tables.warn_of_unlisted(set(paths) - serving, told)
     return clips
 
 

@@ -113,6 +113,44 @@ def test_a_big_part_is_listed_by_one_scan(root, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("part", audioset.PARTS)
+def test_folders_may_bear_other_names_in_use(root, part):
+    before = by_id(root)
+    for name in audioset.FOLDERS[part]:
+        for holder in (root / "audio", root):
+            (folder,) = [
+                at / known
+                for at in (root / "audio", root)
+                for known in audioset.FOLDERS[part]
+                if (at / known).is_dir()
+            ]
+            folder.rename(holder / name)
+
+            after = by_id(root)
+
+            assert {key: clip.path.name for key, clip in after.items()} == {
+                key: clip.path.name for key, clip in before.items()
+            }
+            assert all(clip.path.is_file() for clip in after.values())
+
+
+def test_one_folder_may_serve_all_parts(root):
+    before = by_id(root)
+    for place, folder in enumerate([*(root / "audio").iterdir(), root / "eval"]):
+        folder.rename(root / "audio" / f"{place}")
+    (root / "audio" / "nobody12345.wav").write_bytes(b"")
+
+    with pytest.warns(UserWarning, match="1 files are left out") as heard:
+        after = by_id(root)
+
+    assert len(heard) == 1
+    assert after.keys() == before.keys()
+    assert {name: clip.subsets for name, clip in after.items()} == {
+        name: clip.subsets for name, clip in before.items()
+    }
+    assert all(clip.path.is_file() for clip in after.values())
+
+
 @pytest.fixture
 def many(root):
     """A thousand rows in each training part; of the files, two are there."""
