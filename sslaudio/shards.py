@@ -129,7 +129,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
             owners.setdefault(option.name, []).append(corpus)
     for name, corpora in owners.items():
         parser.add_argument(
-            f"--{name.replace('_', '-')}", dest=f"{_OPTION}{name}", help=f"of {', '.join(corpora)}"
+            f"--{name.replace('_', '-')}",
+            dest=f"{_OPTION}{name}",
+            metavar=name.upper(),
+            help=f"of {', '.join(corpora)}",
         )
 
 

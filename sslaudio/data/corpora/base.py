@@ -153,7 +153,8 @@ def corpus_root(root: Path | None, corpus: str, file_serves: bool = False) -> Pa
     ways = f"give --root DIR, or set $SSLAUDIO_DATA to the folder that holds {corpus}/"
     if root is not None:
         if not root.is_dir() and not (file_serves and root.is_file()):
-            raise ValueError(f"--root {root} is no folder; {ways}")
+            kind = "neither a folder nor a file" if file_serves else "no folder"
+            raise ValueError(f"--root {root} is {kind}; {ways}")
         return root
     data = os.environ.get("SSLAUDIO_DATA")
     if not data:

@@ -76,8 +76,9 @@ def build(config: Config, root: Path) -> list[Clip]:
     there = [part for part in config.parts() if (holder / part).is_dir()]
     clips = [clip for part in there for clip in _part(root, holder / part)]
     if not clips:
+        asked = "" if config.subset == "all" else f"'s {' or '.join(config.parts())}"
         raise ValueError(
-            f"{root} is not LibriSpeech's {' or '.join(config.parts())}: looked for {LAYOUT}; set "
+            f"{root} is not LibriSpeech{asked}: looked for {LAYOUT}; set "
             f"--root to the folder that holds them, or to the one that holds {HOLDER}/"
         )
     if config.subset != "all" and len(there) < len(config.parts()):
