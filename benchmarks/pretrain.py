@@ -605,7 +605,9 @@ class Model:
         noise = torch.randn(batch, samples, generator=torch.Generator().manual_seed(0)) * 0.1
         keys = [str(number) for number in range(batch)]
         sources = torch.zeros(batch, dtype=torch.long)
-        clips = Batch(noise, torch.full((batch,), samples), keys, sources, [None] * batch)
+        clips = Batch(
+            noise, torch.full((batch,), samples), keys, sources, [None] * batch, [None] * batch
+        )
         return Bare(recipe, clips.to(self.device), self.device, compiled)
 
     def flops(self) -> float:

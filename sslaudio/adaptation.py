@@ -19,11 +19,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sslaudio import config as configs
-from sslaudio import models
+from sslaudio import models, plugins
 from sslaudio import recipe as recipes
 from sslaudio.adapters.base import Adapter
 from sslaudio.backbones.encoder import Encoder
-from sslaudio.data import progress
+from sslaudio.data import overlap, progress
 from sslaudio.downstream import classify, embed, gather, knn, probe, results, supervised
 from sslaudio.downstream.metrics import Scores, measured
 from sslaudio.features.front_end import Config as Features
@@ -159,7 +159,11 @@ def adapt(
         chosen=found.chosen,
         figures=measured(targets, found.test_scores),
         variant=variant(recipe),
-        notes=(*task.notes, *_heard_before(start, task, fold)),
+        notes=(
+            *task.notes,
+            *_heard_before(start, task, fold),
+            *_heard_unlabelled(start, task, fold),
+        ),
     )
     kept = {
         **config,
@@ -194,6 +198,21 @@ def _heard_before(start: Start, task: Task, fold: Fold) -> tuple[str, ...]:
         f"{start.run} was fine-tuned on fold {before['fold']} of {task.name}: it may have learned "
         f"from the test clips of other folds and variants",
     )
+
+
+def _heard_unlabelled(start: Start, task: Task, fold: Fold) -> tuple[str, ...]:
+    """A note where pretraining heard recordings of the test clips."""
+    corpus = (
+        plugins.load("tasks", task.name).CORPUS if task.name in plugins.names("tasks") else None
+    )
+    if start.run is None or corpus is None:
+        return ()
+    marks = {kind: one.numpy().view("uint64") for kind, one in runs.read_heard(start.run).items()}
+    names = {example.recording or example.key for example in fold.test}
+    count = overlap.heard_among(marks, corpus, names)
+    if not count:
+        return ()
+    return (f"pretraining heard {count} of the {len(names)} test recordings, unlabelled",)
 
 
 def identity(

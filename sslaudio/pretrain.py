@@ -27,8 +27,9 @@ from sslaudio import config as configs
 from sslaudio import models
 from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
-from sslaudio.data import synth
+from sslaudio.data import overlap, synth
 from sslaudio.data.stream import Stream
+from sslaudio.data.streams import open_stream
 from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
@@ -139,7 +140,7 @@ def _pretrain(arguments: argparse.Namespace, flags: list[str], name: str, run: P
             for title, text in rows.items():
                 say(f"  {title:10s} {text}")
             return 0
-        status = _train(loop, recipe, resumed)
+        status = _train(loop, recipe, resumed, arguments.init)
         accelerator.wait_for_everyone()  # a launcher may end the others with the first that leaves
     if accelerator.is_main_process:
         say(summary(run))
@@ -171,7 +172,7 @@ def _loop(
 ) -> Loop:
     """All parts of a run, wired; nothing is written."""
     training = recipe.training
-    stream = Stream(
+    stream = open_stream(
         recipe.data,
         sample_rate=recipe.features.sample_rate,
         seed=training.seed,
@@ -239,7 +240,7 @@ def _loop(
     )
 
 
-def _train(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None) -> int:
+def _train(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None, init: Path | None) -> int:
     """Train; gives the status of a request to stop, or 0."""
     accelerator, stream = loop.accelerator, loop.stream
     weights = sum(w.numel() for w in cast(Any, loop.objective).backbone.parameters())
@@ -247,14 +248,28 @@ def _train(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None) -> int:
         storage.write_text(loop.run / "recipe.yaml", configs.to_yaml(recipe))
         if resumed is None:
             loop.save_model()
+            _save_heard(loop, init)
         say(
-            f"{stream.clips} clips, {stream.seconds / 3600:.2f} h; {recipe.backbone.name} of "
+            f"{stream.told}; {recipe.backbone.name} of "
             f"{weights / 1e6:.2f} M weights; "
             f"{recipe.training.steps} steps of {recipe.data.batch} clips into {loop.run}; "
             f"{accelerator.num_processes} process(es) on {accelerator.device}, "
             f"{torch.get_num_threads()} threads each, {recipe.training.precision}"
         )
     return loop.train(resumed)
+
+
+def _save_heard(loop: Loop, init: Path | None) -> None:
+    """Write down which recordings this run hears, and those before it."""
+    if not isinstance(loop.stream, Stream):
+        return
+    found = {
+        kind: torch.from_numpy(marks.view("int64"))
+        for kind, marks in overlap.heard(loop.stream.selections).items()
+    }
+    for kind, marks in (runs.read_heard(init) if init else {}).items():
+        found[kind] = torch.cat([found.get(kind, marks[:0]), marks]).unique()
+    runs.save_heard(loop.run, found)
 
 
 def _statistics(

@@ -9,7 +9,7 @@ other's false negatives. Where a recording has more clips than the window has ba
 """
 
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Int64, UInt64
 
 
 def deal(
@@ -32,9 +32,9 @@ def deal(
 
 
 def swap_repeated(
-    recordings: UInt32[np.ndarray, "clips"],
+    recordings: UInt64[np.ndarray, "clips"],
     batches: Int64[np.ndarray, "clips"],
-    heard: UInt32[np.ndarray, "heard"],
+    heard: UInt64[np.ndarray, "heard"],
 ) -> Int64[np.ndarray, "clips"]:
     """Take what a batch has heard already out of its later part.
 
@@ -49,17 +49,24 @@ def swap_repeated(
     """
     order = np.arange(len(batches))
     first = batches == batches[0]
-    free = np.flatnonzero((batches != batches[0]) & (batches != batches[-1]))
-    repeated = np.flatnonzero(first & (recordings != 0) & np.isin(recordings, heard))
-    if not len(repeated):
+    told = recordings != 0
+    repeated = np.flatnonzero(first & told & np.isin(recordings, heard)).tolist()
+    if not repeated:
         return order
-    taken = set(heard.tolist()) | set(recordings[first].tolist()) - {0}
-    for place in repeated.tolist():
-        for nth, other in enumerate(free.tolist()):
-            apart = recordings[other] not in taken
-            if apart and recordings[place] not in recordings[batches == batches[other]]:
-                taken.add(int(recordings[other]))
+    taken = [*heard.tolist(), *recordings[first & told].tolist()]
+    middle = (batches != batches[0]) & (batches != batches[-1])
+    free = np.flatnonzero(middle & ~(told & np.isin(recordings, taken))).tolist()
+    names, groups = recordings.tolist(), batches.tolist()
+    there = set(zip(groups, names, strict=True))
+    places: dict[int, list[int]] = {}
+    for place in free:  # the clips of each recording; one that is not known is its own
+        places.setdefault(names[place] or -1 - place, []).append(place)
+    for place in repeated:
+        for name, others in places.items():
+            other = next((one for one in others if (groups[one], names[place]) not in there), None)
+            if other is not None:
+                del places[name]
+                there.add((groups[other], names[place]))
                 order[[place, other]] = other, place
-                free = np.delete(free, nth)
                 break
     return order

@@ -13,7 +13,11 @@ from jaxtyping import Float32
 from sslaudio.data.decode import DecodeError, decode_bytes
 from sslaudio.data.index import CorruptError, Index, StoredClip
 from sslaudio.data.kept import LOSSLESS, Kept, Sound, in_16_bits
+from sslaudio.data.layout import FOREIGN
 from sslaudio.data.selection import Selection
+
+_ROUNDED = 2
+"""Samples that a crop may have more or fewer once it is resampled."""
 
 
 class At(NamedTuple):
@@ -119,10 +123,14 @@ class Crops:
                 start_seconds=start / index.sample_rate,
                 seconds=None if length is None else length / index.sample_rate,
                 name=clip.key,
+                resampled=index.codec == FOREIGN,
             )
         except DecodeError as error:
             return index.corrupt(at.shard, clip.key, "decode", error.reason)
-        if len(waveform) != (clip.samples if length is None else length):
+        wanted = clip.samples if length is None else length
+        if index.codec == FOREIGN and abs(len(waveform) - wanted) <= _ROUNDED:
+            waveform = np.pad(waveform, (0, max(0, wanted - len(waveform))))[:wanted]
+        if len(waveform) != wanted:
             reason = f"{len(waveform)} samples, its index says {clip.samples}"
             return index.corrupt(at.shard, clip.key, "length", reason)
         return waveform

@@ -24,6 +24,9 @@ from jaxtyping import Float32
 RESAMPLER = "soxr HQ"
 """What resamples; written into every index."""
 
+MOST_SAMPLES = 1 << 29
+"""Most samples, over all channels, that are decoded at once: 2 GiB. A small file may claim any."""
+
 _UNKNOWN_FRAMES = 1 << 40
 
 
@@ -93,25 +96,50 @@ def decode_bytes(
     start_seconds: float = 0.0,
     seconds: float | None = None,
     name: str = "bytes",
+    resampled: bool = True,
 ) -> Float32[np.ndarray, "samples"]:
-    """As :func:`decode`, from bytes; ``name`` is what a :class:`DecodeError` calls them."""
+    """As :func:`decode`, from bytes.
+
+    Args:
+        data: a sound file.
+        sample_rate: Hz of the result.
+        start_seconds: where to begin.
+        seconds: how much to read; None reads to the end.
+        name: what a :class:`DecodeError` calls it.
+        resampled: whether it may be at another rate.
+
+    Raises:
+        DecodeError: nothing usable is there.
+    """
     if not data:
         raise DecodeError(name, "empty: 0 bytes")
     with opened(io.BytesIO(data), name) as sound:
         native_rate = sound.samplerate
+        if native_rate != sample_rate and not resampled:
+            raise DecodeError(name, f"is at {native_rate} Hz, not {sample_rate}")
         channels = _read(sound, start_seconds, seconds, name)
     return limited(resample(mono(channels, name), native_rate, sample_rate))
 
 
-class Straight(soundfile.SoundFile):
-    """A sound that is read from its beginning on.
+def seconds_of(data: bytes, name: str) -> float:
+    """Length of a sound file, as its header tells it.
 
-    soundfile seeks after every read what it has just read to; in an MP3, whose frames lean on the
-    ones before, what comes next is wrong then.
+    Raises:
+        DecodeError: it is none; it names ``name``.
+    """
+    with opened(io.BytesIO(data), name) as sound:
+        return sound.frames / sound.samplerate
+
+
+class Straight(soundfile.SoundFile):
+    """A sound that is read on from where it was sought to.
+
+    soundfile seeks before and after every read, to where it stands: half of a short crop's time.
+    In an MP3, whose frames lean on the ones before, what comes next is wrong then.
     """
 
     def seekable(self) -> bool:
-        """Say no, so that nothing is sought."""
+        """Say no, so that nothing is sought but by :meth:`seek`."""
         return False
 
 
@@ -122,16 +150,14 @@ def too_short(name: str, lasts_seconds: float, start_seconds: float) -> DecodeEr
 
 
 @contextmanager
-def opened(
-    file: BinaryIO, name: str, kind: type[soundfile.SoundFile] = soundfile.SoundFile
-) -> Iterator[soundfile.SoundFile]:
+def opened(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
     """A sound to read from, as long as it tells its length.
 
     Raises:
         DecodeError: it is none, or cannot be read on; it names ``name``.
     """
     try:
-        with kind(file) as sound:
+        with Straight(file) as sound:
             if sound.frames >= _UNKNOWN_FRAMES:
                 reason = "does not tell its length (written to a pipe?); encode it again"
                 raise DecodeError(name, reason)
@@ -181,6 +207,9 @@ def _read(
         raise too_short(name, sound.frames / sound.samplerate, start_seconds)
     if seconds is not None:
         wanted = min(wanted, round(seconds * sound.samplerate))
+    if wanted * sound.channels > MOST_SAMPLES:
+        hours = wanted / sound.samplerate / 3600
+        raise DecodeError(name, f"too long: {hours:.1f} h at once; cut it, by --segment-seconds")
     if start:
         sound.seek(start)
     channels = sound.read(wanted, dtype="float32", always_2d=True)

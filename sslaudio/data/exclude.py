@@ -11,7 +11,7 @@ A rule that matches no clip at all is an error: it is a slip of the pen, or of t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from sslaudio.data.index import Index
+from sslaudio.data.layout import mark_of, recordings_marked
 
 FIELDS = ("key", "source", "recording", "speaker", "fold", "label", "split", "subset")
 """What a rule may speak of."""
@@ -101,7 +102,7 @@ def _excluded_from(index: Index, rules: Sequence[Rule], hit: set[Rule]) -> dict[
                 wanted.setdefault((name, rule.value), []).append(rule)
     excluded: dict[int, list[int]] = {}
     for shard in range(len(index.shards) if wanted else 0):
-        for member in range(index.shards[shard].samples):
+        for member in _candidates(index, shard, wanted):
             clip = index.clip(shard, member)
             told = _told(clip.key, clip.fields)
             matches = [rule for pair in told for rule in wanted.get(pair, ())]
@@ -109,6 +110,16 @@ def _excluded_from(index: Index, rules: Sequence[Rule], hit: set[Rule]) -> dict[
                 hit.update(matches)
                 excluded.setdefault(shard, []).append(member)
     return {shard: np.array(members) for shard, members in excluded.items()}
+
+
+def _candidates(
+    index: Index, shard: int, wanted: Mapping[tuple[str, str], Sequence[Rule]]
+) -> list[int]:
+    """Members that a rule may match: where all speak of recordings, the offsets tell which."""
+    if any(name != "recording" for name, _ in wanted):
+        return list(range(index.shards[shard].samples))
+    marks = np.array([mark_of(value) for _, value in wanted], np.uint64)
+    return np.flatnonzero(np.isin(recordings_marked(index.offsets(shard)), marks)).tolist()
 
 
 def _told(key: str, fields: dict[str, Any]) -> list[tuple[str, str]]:

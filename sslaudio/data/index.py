@@ -70,9 +70,9 @@ class CorruptError(ValueError):
         return CorruptError, (self.shard, self.key, self.kind, self.reason, self.cure)
 
 
-KINDS = ("offsets", "checksum", "json", "decode", "length")
+KINDS = ("offsets", "checksum", "json", "decode", "length", "tar")
 """Kinds of damage: the clip is not where its offsets say; its bytes are others; its JSON is none;
-its sound cannot be decoded, or has another length."""
+its sound cannot be decoded, or has another length; a tar without an index is none."""
 
 
 class Index:
@@ -125,7 +125,7 @@ class Index:
         """The offsets of a shard's clips: :data:`OFFSETS` records, memory-mapped in a folder here.
 
         Raises:
-            ValueError: the file is not as long as the index says.
+            ValueError: the file is not what the index says.
         """
         if shard not in self._offsets:
             name, samples = self.shards[shard].offsets_name, self.shards[shard].samples
@@ -134,6 +134,11 @@ class Index:
                 raise ValueError(
                     f"{self.place}/{name} has {len(data)} bytes, {INDEX_NAME} says "
                     f"{samples * OFFSETS.itemsize}; {self._verify()}"
+                )
+            if zlib.crc32(data) != self.shards[shard].offsets_crc32:
+                raise ValueError(
+                    f"{self.place}/{name} is altered: its checksum is not {INDEX_NAME}'s; "
+                    f"{self._verify()}"
                 )
             self._offsets[shard] = np.frombuffer(data, OFFSETS)
             if len(self._offsets) > _SHARDS_HELD:
@@ -248,9 +253,18 @@ def _fields(text: bytes) -> dict[str, Any] | None:
 def _key(header: bytes) -> str:
     """A clip's key from its tar header: the file name without what follows its first dot.
 
+    What cannot be printed is replaced: a key is shown to people.
+
     Source: POSIX.1-1988 (USTAR): a name of 100 bytes; a path before it of 155, from byte 345 on.
     """
-    name = header[:100].rstrip(b"\0").decode("utf-8", "replace")
-    folder = header[345:500].rstrip(b"\0").decode("utf-8", "replace")
+    name = _printable(header[:100])
+    folder = _printable(header[345:500])
     path = PurePosixPath(folder, name) if header[257:263] == b"ustar\0" else PurePosixPath(name)
     return str(path.with_name(path.name.partition(".")[0] or path.name)) if path.name else name
+
+
+def _printable(field: bytes) -> str:
+    text = field.partition(b"\0")[0].decode("utf-8", "replace")
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )

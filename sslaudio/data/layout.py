@@ -6,17 +6,17 @@ Described in shards/README.md.
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import UInt64
 from pydantic import TypeAdapter, ValidationError
 
 from sslaudio.data.corpora.base import SPLITS
 from sslaudio.data.places import Local, Place
 
-VERSION = 1
+VERSION = 2
 """Of ``index.json`` and of the offsets files."""
 INDEX_NAME = "index.json"
 SPLIT_CODES = ("", *SPLITS)
@@ -29,42 +29,50 @@ OFFSETS = np.dtype(
         ("json_bytes", "<u4"),
         ("samples", "<u4"),
         ("crc32", "<u4"),
-        ("marks", "<u4"),
+        ("marks", "<u8"),
     ]
 )
-"""One clip in an offsets file: 32 bytes, little-endian.
+"""One clip in an offsets file: 36 bytes, little-endian.
 
 ``audio_offset`` counts from the tar's first byte, ``json_offset`` from the sound's; ``crc32`` is
 of the tar's bytes from the header before the sound to the end of the JSON; ``marks`` are split and
 recording, see :func:`marks`."""
 
+FOREIGN = "foreign"
+"""The codec of tars that others made: any, and any rate."""
+
 TAR_BLOCK = 512
 """Bytes of a tar member's header; its content is filled up to a multiple of them."""
 
-_SPLIT_BITS, _RECORDING_BITS = 8, 24
+_SPLIT_BITS = 8
 
 
-def marks(split: str | None, recording: str | None) -> int:
-    """Split and recording of a clip in 32 bits.
+def marks(split: str | None, recording: str) -> int:
+    """Split and recording of a clip in 64 bits.
 
-    The low eight are the split's place in :data:`SPLIT_CODES`; the others a hash of the recording,
-    0 where it is not told. Two recordings look alike once in 16 million pairs.
+    The low eight are the split's place in :data:`SPLIT_CODES`, the others :func:`mark_of` the
+    recording; a clip whose recording is not told is its own, by its source.
     """
-    code = 0
-    if recording is not None:
-        digest = hashlib.sha256(recording.encode("utf-8", "surrogatepass")).digest()
-        code = 1 + int.from_bytes(digest[:8]) % ((1 << _RECORDING_BITS) - 1)
-    return SPLIT_CODES.index(split or "") | code << _SPLIT_BITS
+    return SPLIT_CODES.index(split or "") | mark_of(recording) << _SPLIT_BITS
 
 
-def splits_marked(rows: np.ndarray) -> UInt32[np.ndarray, "clips"]:
+def mark_of(recording: str) -> int:
+    """A number above 0, of 56 bits, for the name of a recording: a hash of it.
+
+    Of a hundred million recordings two are likely to be taken for one another.
+    """
+    digest = hashlib.sha256(recording.encode("utf-8", "surrogatepass")).digest()
+    return max(1, int.from_bytes(digest[:7]))
+
+
+def splits_marked(rows: np.ndarray) -> UInt64[np.ndarray, "clips"]:
     """Place in :data:`SPLIT_CODES` of each clip's split, from its record."""
-    return rows["marks"] & np.uint32((1 << _SPLIT_BITS) - 1)
+    return rows["marks"] & np.uint64((1 << _SPLIT_BITS) - 1)
 
 
-def recordings_marked(rows: np.ndarray) -> UInt32[np.ndarray, "clips"]:
-    """A number for each clip's recording, from its record; 0 where it is not told."""
-    return rows["marks"] >> np.uint32(_SPLIT_BITS)
+def recordings_marked(rows: np.ndarray) -> UInt64[np.ndarray, "clips"]:
+    """:func:`mark_of` each clip's recording, from its record."""
+    return rows["marks"] >> np.uint64(_SPLIT_BITS)
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,8 @@ class Shard:
     """Size of the tar."""
     sha256: str
     """Of the tar."""
+    offsets_crc32: int
+    """Of the offsets file."""
     splits: dict[str, int]
     """Clips in each split; "" is no split."""
     inputs: str
@@ -177,9 +187,37 @@ def read_index(folder: Path | Place) -> Content:
             f"build the shards again with this version"
         )
     try:
-        return TypeAdapter(Content).validate_json(text, strict=True)
+        content = TypeAdapter(Content).validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError(_wrong_field(path, error)) from error
+    _check_shards(path, content.shards)
+    return content
+
+
+def _check_shards(path: str, shards: list[Shard]) -> None:
+    """Refuse names that lead out of the folder, and counts that are none.
+
+    Raises:
+        ValueError: names the shard.
+    """
+    for shard in shards:
+        wrong = None
+        if PurePosixPath(shard.name).name != shard.name or "\\" in shard.name or "\0" in shard.name:
+            wrong = "a name that is no plain file name"
+        elif min(shard.samples, shard.bytes, *shard.splits.values(), 0) < 0:
+            wrong = "a count below 0"
+        elif not set(shard.splits) <= set(SPLIT_CODES):
+            wrong = f"the splits {', '.join(shard.splits)}"
+        elif sum(shard.splits.values()) != shard.samples:
+            wrong = f"{shard.samples} clips, its splits {sum(shard.splits.values())}"
+        if wrong:
+            raise ValueError(
+                f"{path}: the shard {shard.name!r} has {wrong}; build the shards again into a new "
+                f"folder"
+            )
+    names = {shard.name for shard in shards}
+    if len(names) < len(shards):
+        raise ValueError(f"{path} names a shard twice; build the shards again into a new folder")
 
 
 def _wrong_field(path: str, error: ValidationError) -> str:

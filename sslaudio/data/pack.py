@@ -64,7 +64,11 @@ class Record:
     @classmethod
     def read(cls, path: Path) -> "Record":
         """From the JSON that :func:`pack` wrote."""
-        content = json.loads(path.read_bytes())
+        return cls.of(json.loads(path.read_bytes()))
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> "Record":
+        """From what such a JSON tells."""
         rejected = [(source, start, reason) for source, start, reason in content.pop("rejected")]
         return cls(Shard(**content.pop("shard")), rejected=rejected, **content)
 
@@ -78,9 +82,9 @@ def pack(packing: Packing) -> Record:
             writer.add(tar, clip, key, packing)
         writer.end(tar)
         _flush(tar)
-    record = writer.record(shard_name)
-    temporary.rename(packing.out / shard_name)
     offsets = np.array(writer.rows, OFFSETS).tobytes()
+    record = writer.record(shard_name, zlib.crc32(offsets))
+    temporary.rename(packing.out / shard_name)
     write_atomically(packing.out / record.shard.offsets_name, offsets, work)
     text = json.dumps(asdict(record), sort_keys=True)
     write_atomically(packing.record_path, text.encode(), work)
@@ -159,7 +163,9 @@ class _Writer:
         crc32 = zlib.crc32(json_member.removesuffix(padding), zlib.crc32(audio_member))
         offsets = (self.bytes + TAR_BLOCK, len(audio_member))
         sizes = (len(audio), len(text), len(waveform))
-        self.rows.append((*offsets, *sizes, crc32, marks(clip.split, clip.recording)))
+        self.rows.append(
+            (*offsets, *sizes, crc32, marks(clip.split, clip.recording or clip.source))
+        )
         self._write(tar, audio_member + json_member)
         self._count(clip, len(waveform))
 
@@ -179,14 +185,14 @@ class _Writer:
         self.labels.update(clip.labels or ([] if clip.label is None else [clip.label]))
         self.licences[clip.licence or ""] += 1
 
-    def record(self, name: str) -> Record:
+    def record(self, name: str, offsets_crc32: int) -> Record:
         """What the finished tar holds."""
         rate = self.sample_rate
         seconds = sum(self.split_samples.values()) / rate
         digest, inputs = self.sha256.hexdigest(), self.inputs.hexdigest()
         splits = dict(self.splits)
         return Record(
-            Shard(name, len(self.rows), seconds, self.bytes, digest, splits, inputs),
+            Shard(name, len(self.rows), seconds, self.bytes, digest, offsets_crc32, splits, inputs),
             {split: samples / rate for split, samples in self.split_samples.items()},
             dict(self.labels),
             dict(self.licences),

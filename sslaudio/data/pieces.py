@@ -18,15 +18,7 @@ import soundfile
 import soxr
 from jaxtyping import Float32
 
-from sslaudio.data.decode import (
-    DecodeError,
-    Straight,
-    limited,
-    mono,
-    opened,
-    resample,
-    too_short,
-)
+from sslaudio.data.decode import DecodeError, limited, mono, opened, resample, too_short
 
 BLOCK = 1 << 18
 """Samples a channel that are decoded together: 16 s at 16 kHz."""
@@ -98,7 +90,7 @@ def sought(
     Raises:
         DecodeError: nothing usable is there.
     """
-    with _opened(path, soundfile.SoundFile) as sound:
+    with _opened(path) as sound:
         rate, frames = sound.samplerate, sound.frames
         # Only every so many samples do both rates have one at the same time: begin at such a one.
         stretch, given = (one // math.gcd(rate, sample_rate) for one in (rate, sample_rate))
@@ -156,15 +148,13 @@ def _channels(sound: soundfile.SoundFile) -> Iterator[Float32[np.ndarray, "sampl
 
 
 @contextmanager
-def _opened(
-    path: Path, kind: type[soundfile.SoundFile] = Straight
-) -> Iterator[soundfile.SoundFile]:
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """A file as a sound, in the words of :mod:`sslaudio.data.decode` where it is none."""
     try:
         with path.open("rb") as file:
             if not path.stat().st_size:
                 raise DecodeError(str(path), "empty: 0 bytes")
-            with opened(file, str(path), kind) as sound:
+            with opened(file, str(path)) as sound:
                 yield sound
     except FileNotFoundError:
         raise DecodeError(str(path), "missing") from None

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt32, UInt64
+from jaxtyping import Float64, Int64, UInt64
 
 from sslaudio.data.apart import deal, swap_repeated
 
@@ -78,7 +78,7 @@ class Places:
     """Which of the shard's chosen clips, 0 the first."""
 
 
-Recordings = Callable[[int, int], UInt32[np.ndarray, "clips"]]
+Recordings = Callable[[int, int], UInt64[np.ndarray, "clips"]]
 """Given folder and shard: a number for the recording of each chosen clip; 0 is not known."""
 
 
@@ -88,7 +88,7 @@ class _Window:
 
     clips: Int64[np.ndarray, "clips"]
     """Which clip of the window comes at each of its places."""
-    recordings: UInt32[np.ndarray, "clips"]
+    recordings: UInt64[np.ndarray, "clips"]
     """Of the clips, in the same order."""
     batches: Int64[np.ndarray, "clips"]
     """Number of the batch that each falls into."""
@@ -262,8 +262,9 @@ class Plan:
             if epoch < 0:
                 return None
             first, end = self._span(source, epoch, window)
-            if end > first:
-                return self._dealt(source, epoch, window)
+            if end > first:  # swaps leave its last batch as it was dealt
+                held = self._windows.get((source, epoch, window))
+                return held or self._dealt(source, epoch, window)
 
     def _positions(
         self, source: int, turns: Int64[np.ndarray, "turns"]
@@ -291,12 +292,12 @@ class Plan:
 
 
 def _shuffled_by_recording(
-    recordings: UInt32[np.ndarray, "clips"], key: int
+    recordings: UInt64[np.ndarray, "clips"], key: int
 ) -> Int64[np.ndarray, "clips"]:
     """Clips in random order, those of one recording behind one another."""
     own = np.arange(len(recordings), dtype=np.uint64)
     unknown = recordings == 0
-    names = np.where(unknown, own, recordings.astype(np.uint64) + (np.uint64(1) << np.uint64(32)))
+    names = np.where(unknown, own, recordings | (np.uint64(1) << np.uint64(63)))
     among = _mix(own ^ np.uint64(key_of(key, 1)))
     return np.lexsort((among, _mix(names ^ np.uint64(key)))).astype(np.int64)
 

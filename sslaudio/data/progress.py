@@ -31,6 +31,24 @@ def silent(title: str, total: int) -> Iterator[Advance]:
 
 
 @contextmanager
+def in_megabytes(progress: ProgressMaker, title: str, total_bytes: int) -> Iterator[Advance]:
+    """Progress that is counted in bytes and shown in megabytes."""
+    done = told = 0
+    total = max(1, round(total_bytes / 1e6))
+    with progress(f"{title}, MB", total) as advance:
+
+        def advance_bytes(more: int) -> None:
+            nonlocal done, told
+            done += more
+            now = total if done >= total_bytes else min(int(done / 1e6), total)
+            if now > told:
+                advance(now - told)
+                told = now
+
+        yield advance_bytes
+
+
+@contextmanager
 def _bar(title: str, total: int, console: Console) -> Iterator[Advance]:
     columns = (
         TextColumn("{task.description}"),

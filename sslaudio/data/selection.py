@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Int64, UInt64
 
 from sslaudio.data.exclude import excluded_members, read_rules
 from sslaudio.data.index import Index
@@ -54,7 +54,8 @@ class Selection:
         """Members of a shard that take part, in the tar's order."""
         if shard not in self._members:
             splits = splits_marked(self.index.offsets(shard))
-            taken = np.isin(splits, [SPLIT_CODES.index(s) for s in self.splits])
+            taken = np.isin(splits, [SPLIT_CODES.index(split) for split in self.splits])
+            self._check(shard, int(taken.sum()))
             taken[self.excluded.get(shard, np.empty(0, np.int64))] = False
             self._members[shard] = np.flatnonzero(taken).astype(np.uint32)
             if len(self._members) > _SHARDS_HELD:
@@ -62,7 +63,16 @@ class Selection:
         self._members.move_to_end(shard)
         return self._members[shard]
 
-    def recordings(self, shard: int) -> UInt32[np.ndarray, "clips"]:
+    def _check(self, shard: int, found: int) -> None:
+        told = self.index.shards[shard].splits
+        if found != sum(told.get(split, 0) for split in self.splits):
+            raise ValueError(
+                f"{self.index.place}/{self.index.shards[shard].offsets_name} does not fit the "
+                f"index: {found} clips are of split {', '.join(self.splits)}; run `sslaudio shards "
+                f"verify {self.index.place}`"
+            )
+
+    def recordings(self, shard: int) -> UInt64[np.ndarray, "clips"]:
         """A number for the recording of each clip of a shard that takes part; 0 is not known."""
         return recordings_marked(self.index.offsets(shard))[self.members(shard)]
 

@@ -107,7 +107,7 @@ def build(
         "segment_seconds": segment_seconds,
         "options": listing.options or None,
         "clips_per_shard": clips_per_shard or _clips_per_shard(clips),
-        "files": len(clips),
+        "files": len({clip.source for clip in clips}),
         "listing": _listing_digest(clips),
     }
     packings = _packings(clips, out, settings)
@@ -129,11 +129,10 @@ def build(
                 records[record.shard.name] = record
                 advance(record.shard.samples + len(record.rejected))
         made = [records[packing.name] for packing in packings]
-        _write_lists(made, listing, out)
-        _check_rejected(made, clips, max_rejected, out)
+        for name, text in listing.beside.items():
+            write_atomically(out / name, text.encode(), work)
         write_atomically(out / REPORT_NAME, _report(made, listed, clips, listing).to_json(), work)
-        content = Content.of(settings, _totals(made), [record.shard for record in made])
-        write_atomically(out / INDEX_NAME, content.to_json(), work)
+        write_index(made, settings, out, max_rejected)
         shutil.rmtree(work)
     return Index.open(out), True
 
@@ -151,8 +150,7 @@ def _check(
         raise ValueError(f"there are no clips to build shards of {corpus!r} from; check --root")
     if codec not in CODECS:
         raise ValueError(f"there is no codec {codec!r}; set --codec to {' or '.join(CODECS)}")
-    if not 1_000 <= sample_rate <= 384_000:
-        raise ValueError(f"--sample-rate is {sample_rate} Hz; set it between 1000 and 384000")
+    check_rate(sample_rate)
     if clips_per_shard is not None and clips_per_shard < 1:
         raise ValueError(f"--clips-per-shard is {clips_per_shard}; set it to 1 or more")
     if not 0 <= max_rejected <= 1:
@@ -161,6 +159,16 @@ def _check(
 
 def _clips_per_shard(clips: Sequence[Clip]) -> int:
     return min(max(-(-len(clips) // _SHARDS_WANTED), _FEWEST_CLIPS), _MOST_CLIPS)
+
+
+def check_rate(sample_rate: int) -> None:
+    """Refuse a rate in Hz that nobody means.
+
+    Raises:
+        ValueError: it is below 1,000 or above 384,000.
+    """
+    if not 1_000 <= sample_rate <= 384_000:
+        raise ValueError(f"--sample-rate is {sample_rate} Hz; set it between 1000 and 384000")
 
 
 def _listing_digest(clips: Sequence[Clip]) -> str:
@@ -192,18 +200,22 @@ def _packings(clips: Sequence[Clip], out: Path, settings: dict[str, Any]) -> lis
     ]
 
 
-def _write_lists(records: Sequence[Record], listing: Listing, out: Path) -> None:
-    """List what was rejected, and keep what the importer wants to be kept."""
-    work = out / WORK_FOLDER
-    for name, text in listing.beside.items():
-        write_atomically(out / name, text.encode(), work)
+def write_index(
+    records: Sequence[Record], settings: dict[str, Any], out: Path, max_rejected: float
+) -> None:
+    """List what was rejected; then, if that is not too much, write the index: the build is done."""
     rejected = _rejected(records)
+    work = out / WORK_FOLDER
     if rejected:
         lines = (
             json.dumps({"source": source, **({"start": start} if start else {}), "reason": reason})
             for source, start, reason in rejected
         )
         write_atomically(out / REJECTED_NAME, "".join(f"{one}\n" for one in lines).encode(), work)
+    totals = _totals(records)
+    _check_rejected(rejected, totals.clips, settings["files"], max_rejected, out)
+    content = Content.of(settings, totals, [record.shard for record in records])
+    write_atomically(out / INDEX_NAME, content.to_json(), work)
 
 
 def _rejected(records: Sequence[Record]) -> list[tuple[str, float, str]]:
@@ -211,21 +223,23 @@ def _rejected(records: Sequence[Record]) -> list[tuple[str, float, str]]:
 
 
 def _check_rejected(
-    records: Sequence[Record], clips: Sequence[Clip], max_rejected: float, out: Path
+    rejected: Sequence[tuple[str, float, str]],
+    clips: int,
+    files: int,
+    max_rejected: float,
+    out: Path,
 ) -> None:
     """Refuse a build of which too much is missing; a file counts once, however it was cut."""
-    lines = _rejected(records)
-    files = len({clip.source for clip in clips})
-    rejected = len({source for source, *_ in lines})
-    too_many = files >= REJECTED_FROM_FILES and rejected > max_rejected * files
-    if too_many or len(lines) == len(clips):
-        source, _, reason = lines[0]
+    count = len({source for source, *_ in rejected})
+    too_many = files >= REJECTED_FROM_FILES and count > max_rejected * files
+    if too_many or not clips:
+        source, _, reason = rejected[0]
         raise ValueError(
-            f"{rejected} of {files} files were rejected, more than --max-rejected "
+            f"{count} of {files} files were rejected, more than --max-rejected "
             f"{max_rejected:g} allows; the first is {source} ({reason}), all are listed in "
             f"{out / REJECTED_NAME}. Raise --max-rejected and run again (what is finished is "
             f"kept), or mend the files and build into another --out"
-            if len(lines) < len(clips)
+            if clips
             else f"none of the {files} files could be used; the first is {source} ({reason}), "
             f"all are listed in {out / REJECTED_NAME}"
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt32
+from jaxtyping import Float32, Int64, UInt64
 from torch import Tensor
 
 from sslaudio.data.crops import At, Crop, Crops
@@ -88,6 +88,29 @@ class Config:
         if not 0 < self.cache_megabytes < math.inf:
             raise ValueError(f"data.cache_megabytes is {self.cache_megabytes:g}; set it above 0")
 
+    def clip_samples(self, sample_rate: int) -> int:
+        """Samples of ``clip_seconds`` at a rate in Hz."""
+        return max(1, round(self.clip_seconds * sample_rate))
+
+    def check_share(self, rank: int, ranks: int, accumulation: int) -> None:
+        """Refuse what gives no whole micro-batches.
+
+        Raises:
+            ValueError: the batch does not divide, or there is no such rank.
+        """
+        if not 0 <= rank < ranks or accumulation < 1:
+            raise ValueError(
+                f"there is no rank {rank} of {ranks} processes with {accumulation} micro-batches; "
+                f"ranks count from 0, training.accumulation from 1"
+            )
+        parts = ranks * accumulation
+        if self.batch % parts:
+            raise ValueError(
+                f"data.batch is {self.batch}, which {ranks} processes x {accumulation} "
+                f"accumulated micro-batches cannot share equally; set data.batch to "
+                f"{-(-self.batch // parts) * parts} or another multiple of {parts}"
+            )
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -141,18 +164,7 @@ class Stream:
             ranks: processes that share each batch.
             accumulation: micro-batches a process makes of its share.
         """
-        if not 0 <= rank < ranks or accumulation < 1:
-            raise ValueError(
-                f"there is no rank {rank} of {ranks} processes with {accumulation} micro-batches; "
-                f"ranks count from 0, training.accumulation from 1"
-            )
-        parts = ranks * accumulation
-        if config.batch % parts:
-            raise ValueError(
-                f"data.batch is {config.batch}, which {ranks} processes x {accumulation} "
-                f"accumulated micro-batches cannot share equally; set data.batch to "
-                f"{-(-config.batch // parts) * parts} or another multiple of {parts}"
-            )
+        config.check_share(rank, ranks, accumulation)
         self.config = config
         self.sample_rate = sample_rate
         """Hz of every clip."""
@@ -160,7 +172,7 @@ class Stream:
         self.rank = rank
         self.ranks = ranks
         self.accumulation = accumulation
-        self.clip_samples = max(1, round(config.clip_seconds * sample_rate))
+        self.clip_samples = config.clip_samples(sample_rate)
         self.selections, weights = open_selections(
             config.shards,
             split=config.split,
@@ -191,6 +203,24 @@ class Stream:
         """Sound that takes part."""
         return sum(selection.seconds() for selection in self.selections)
 
+    @property
+    def told(self) -> str:
+        """What there is, in words."""
+        return f"{self.clips:,} clips, {self.seconds / 3600:.2f} h"
+
+    @property
+    def names(self) -> list[str]:
+        """The corpora, each with a number where one comes twice."""
+        corpora = [selection.index.corpus for selection in self.selections]
+        return [
+            name if corpora.count(name) == 1 else f"{name}_{number}"
+            for number, name in enumerate(corpora)
+        ]
+
+    def expected(self) -> list[int]:
+        """Clips that an epoch has of each corpus."""
+        return self.plan.draws
+
     def epoch(self, position: int) -> int:
         """The epoch that the clip at ``position`` belongs to, 0 the first."""
         return self.plan.epoch(position)
@@ -210,6 +240,10 @@ class Stream:
             self.tally.add(epochs, batch.sources.numpy(), batch.corrupt)
             yield batch
 
+    def whole_count(self, most: int | None = None) -> int:
+        """Clips that :meth:`whole_clips` gives, corrupt ones among them."""
+        return min(self.clips, most or self.clips)
+
     def whole_clips(self, most: int | None = None) -> Iterator[Float32[Tensor, "samples"]]:
         """The clips that take part, whole, each once whatever its folder's weight.
 
@@ -224,7 +258,7 @@ class Stream:
         """
         if most is not None and most < 1:
             raise ValueError(f"there are no {most} clips to take; ask for 1 or more")
-        taken = self.clips if most is None else min(most, self.clips)
+        taken = self.whole_count(most)
         return self._whole(np.arange(taken) * self.clips // taken)
 
     def positions(self, position: int, number: int) -> Int64[np.ndarray, "clips"]:
@@ -275,7 +309,7 @@ class Stream:
                 return found
         raise error
 
-    def _recordings(self, source: int, shard: int) -> UInt32[np.ndarray, "clips"]:
+    def _recordings(self, source: int, shard: int) -> UInt64[np.ndarray, "clips"]:
         return self.selections[source].recordings(shard)
 
     def _whole(self, wanted: Int64[np.ndarray, "clips"]) -> Iterator[Float32[Tensor, "samples"]]:

@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 
 from sslaudio.data import progress as progress_display
+from sslaudio.data.crops import Crops
 from sslaudio.data.decode import DecodeError, decode_bytes
+from sslaudio.data.index import CorruptError, Index
+from sslaudio.data.kept import Kept
 from sslaudio.data.layout import (
+    FOREIGN,
     INDEX_NAME,
     OFFSETS,
     SPLIT_CODES,
@@ -27,6 +31,7 @@ from sslaudio.data.layout import (
 from sslaudio.data.places import Local
 from sslaudio.data.processes import check_jobs, run_parallel
 from sslaudio.data.progress import ProgressMaker
+from sslaudio.data.selection import Selection
 
 _PROBLEMS_OF_A_SHARD = 5
 
@@ -117,6 +122,8 @@ def _clip_problems(data: bytes, offsets: np.ndarray, check: _Check) -> list[str]
     except (tarfile.TarError, EOFError) as error:
         return [f"is no whole tar: {error}"]
     problems = []
+    if check.codec == FOREIGN:
+        return _foreign_problems(check)
     if len(members) != 2 * len(offsets):
         problems.append(f"has {len(members)} members, its offsets {2 * len(offsets)}")
     for row, audio, text in zip(offsets, members[::2], members[1::2], strict=False):
@@ -125,6 +132,16 @@ def _clip_problems(data: bytes, offsets: np.ndarray, check: _Check) -> list[str]
         if problem:
             problems.append(f"clip {key}: {problem}")
     return problems
+
+
+def _foreign_problems(check: _Check) -> list[str]:
+    """Read every clip as it is read in training; its tar may hold anything else besides."""
+    index = Index.open(check.folder)
+    shard = index.shards.index(check.shard)
+    selection = Selection(index, SPLIT_CODES, {})
+    crops = Crops([selection], 0, Kept(0))
+    found = crops.whole(0, shard, range(check.shard.samples))
+    return [f"{one.key}: {one.reason}" for one in found if isinstance(one, CorruptError)]
 
 
 def _members(data: bytes) -> list[tarfile.TarInfo]:
@@ -157,7 +174,7 @@ def _clip_problem(
         return "its JSON is broken"
     if not isinstance(fields, dict) or fields.get("split", "") not in SPLIT_CODES:
         return "its JSON is broken"
-    told = marks(fields.get("split"), fields.get("recording"))
+    told = marks(fields.get("split"), fields.get("recording") or fields.get("source", ""))
     if len(waveform) != row["samples"] or told != row["marks"]:
         return "its length, split or recording is not what the offsets file says"
     return None

@@ -21,10 +21,11 @@ FLOOR = torch.finfo(torch.float32).eps
 """Smallest energy before the logarithm, whose log is -15.94: in kinds kaldi and mfcc the least that
 an energy can be, as in Kaldi; in kinds librosa and spectrogram added to it, as in BYOL-A's code."""
 
-_CLIPS_AT_ONCE = {"kaldi": 8, "mfcc": 8, "librosa": 4, "spectrogram": 4}
-_FRAMES_AT_ONCE = 4096
-"""More clips at once push the frames out of the cache and cost up to three times the time (torch on
-two cores); more frames at once cost memory on long files."""
+_FRAMES_AT_ONCE = 256
+"""Frames, of one clip or several, that are worked on together by each thread of a CPU: more push
+what lies between waveform and picture out of the cache, and cost up to four times the time."""
+_FRAMES_AT_ONCE_ELSEWHERE = 1 << 16
+"""On a GPU: more cost memory on long files."""
 
 
 class Settings(NamedTuple):
@@ -346,11 +347,13 @@ class FrontEnd(nn.Module):
         if margin or short > 0:
             waveforms = nn.functional.pad(waveforms, (margin, margin + max(0, short)))
         windows = waveforms.unfold(1, self.settings.window_samples, self.config.hop_samples)
-        clips = _CLIPS_AT_ONCE[self.config.kind]
+        windows = windows[:, : self.config.legacy_frames]
+        frames = _frames_at_once(windows.device)
+        clips = max(1, frames // windows.shape[1])
         return torch.cat(
             [
-                torch.cat([self._columns(few) for few in part.split(_FRAMES_AT_ONCE, 1)], 2)
-                for part in windows[:, : self.config.legacy_frames].split(clips)
+                torch.cat([self._columns(few) for few in part.split(frames, 1)], 2)
+                for part in windows.split(clips)
             ]
         )
 
@@ -372,6 +375,12 @@ class FrontEnd(nn.Module):
         energies = energies + FLOOR if self.config.centred else energies.clamp(min=FLOOR)
         values = energies.log()
         return (values if self.cepstra is None else values @ self.cepstra).transpose(1, 2)
+
+
+def _frames_at_once(device: torch.device) -> int:
+    if device.type != "cpu":
+        return _FRAMES_AT_ONCE_ELSEWHERE
+    return _FRAMES_AT_ONCE * torch.get_num_threads()
 
 
 def _blanked(

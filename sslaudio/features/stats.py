@@ -14,7 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslaudio.data import progress, stream
+from sslaudio.data import progress
+from sslaudio.data.stream import Config as Data
+from sslaudio.data.streams import open_stream
 from sslaudio.features.front_end import Config, FrontEnd
 
 
@@ -73,7 +75,7 @@ def measure(
     return Statistics(mean, std, clips, frames)
 
 
-def of_shards(data: stream.Config, features: Config, most: int | None = None) -> Statistics:
+def of_shards(data: Data, features: Config, most: int | None = None) -> Statistics:
     """Mean and deviation over the whole clips that ``data`` selects, each counted once.
 
     Args:
@@ -82,9 +84,8 @@ def of_shards(data: stream.Config, features: Config, most: int | None = None) ->
         most: clips to measure at most, spread evenly over all; None for all.
     """
     front_end = plain(features)
-    clips = stream.Stream(replace(data, batch=1), sample_rate=features.sample_rate, seed=0)
-    count = min(clips.clips, most or clips.clips)
-    with progress.shown("statistics of the pictures", count) as advance:
+    clips = open_stream(replace(data, batch=1), sample_rate=features.sample_rate, seed=0)
+    with progress.shown("statistics of the pictures", clips.whole_count(most)) as advance:
 
         def batches() -> Iterable[tuple[Tensor, Tensor]]:
             for clip in clips.whole_clips(most):

@@ -12,7 +12,7 @@ import torch
 
 from sslaudio import ranks
 from sslaudio.data.index import KINDS
-from sslaudio.data.stream import Stream
+from sslaudio.data.streams import AnyStream
 from sslaudio.training.report import CORRUPT, Report, say
 
 
@@ -20,7 +20,7 @@ from sslaudio.training.report import CORRUPT, Report, say
 class Coverage:
     """Follows a stream on all processes; every method is called on all of them together."""
 
-    stream: Stream
+    stream: AnyStream
     report: Report
     epoch: int
     """The one that is being heard."""
@@ -28,17 +28,11 @@ class Coverage:
     """What the processes exchange counts on."""
     listed: int = field(init=False)
     """Corrupt clips that were written down, by this run and those that it goes on with."""
-    _names: list[str] = field(init=False)
     _ended: dict[str, float] = field(default_factory=dict)
     """Scalars of the last epoch that ended."""
 
     def __post_init__(self) -> None:
         self.listed = sum(self._summed(self.stream.tally.counts()))
-        corpora = [selection.index.corpus for selection in self.stream.selections]
-        self._names = [
-            name if corpora.count(name) == 1 else f"{name}_{number}"
-            for number, name in enumerate(corpora)
-        ]
 
     def scalars(self, step: int) -> dict[str, float]:
         """For a line of metrics; clips that were corrupt since the last one are written down.
@@ -75,17 +69,18 @@ class Coverage:
     def _tell(self, step: int, epoch: int) -> None:
         own = self.stream.tally.epoch(epoch)
         heard, corrupt = np.array(self._summed(own.ravel().tolist())).reshape(own.shape).tolist()
-        rows = list(zip(self._names, heard, self.stream.plan.draws, corrupt, strict=True))
-        for name, read, expected, left_out in rows:
+        expected = self.stream.expected() or heard
+        rows = list(zip(self.stream.names, heard, expected, corrupt, strict=True))
+        for name, read, whole, left_out in rows:
             self._ended |= {
                 f"data/{name}_read": read,
-                f"data/{name}_expected": expected,
+                f"data/{name}_expected": whole,
                 f"data/{name}_corrupt": left_out,
             }
-        if epoch == 0 or any(read != expected for _, read, expected, _ in rows):
+        if epoch == 0 or any(read != whole for _, read, whole, _ in rows):
             told = ", ".join(
-                f"{name} {read} of {expected} clips" + (f", {bad} corrupt" if bad else "")
-                for name, read, expected, bad in rows
+                f"{name} {read} of {whole} clips" + (f", {bad} corrupt" if bad else "")
+                for name, read, whole, bad in rows
             )
             say(f"epoch {epoch} ended at step {step}: {told}")
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from sslaudio import ranks
 from sslaudio.augments.base import Augment, Draws
-from sslaudio.data.stream import Batch, Stream
+from sslaudio.data.stream import Batch
+from sslaudio.data.streams import AnyStream
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import Objective, View
 from sslaudio.training import memory, stopping
@@ -154,7 +155,7 @@ class Loop:
     objective: nn.Module
     front_end: FrontEnd
     augments: Sequence[Augment]
-    stream: Stream
+    stream: AnyStream
     config: Config
     run: Path
     accelerator: Accelerator

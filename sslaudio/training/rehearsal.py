@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslaudio.data.stream import Stream
+from sslaudio.data.streams import AnyStream
 from sslaudio.training import memory
 
 
@@ -27,7 +27,7 @@ class Rehearsal:
     """[clips, bins, frames] of one view of them."""
     means: Mapping[str, float]
     """Of loss, parts and gradient; empty where every step was skipped."""
-    stream: Stream
+    stream: AnyStream
     objective: Any
     device: torch.device
     checkpoints_kept: int
@@ -44,7 +44,7 @@ class Rehearsal:
         means = "  ".join(f"{name} {value:.4g}" for name, value in self.means.items())
         peak, total = memory.peak_bytes(self.device), memory.total_bytes(self.device)
         return {
-            "sound": f"{stream.clips:,} clips, {stream.seconds / 3600:.2f} h",
+            "sound": stream.told,
             "batch": f"{stream.config.batch} clips a step = {stream.ranks} process(es) x "
             f"{stream.accumulation} part(s) x {self.waveforms[0]}",
             "waveforms": f"{list(self.waveforms)}: clips, samples at {stream.sample_rate} Hz",

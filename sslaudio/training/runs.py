@@ -31,6 +31,8 @@ from sslaudio.training.storage import (
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+HEARD = "heard.safetensors"
+"""Recordings that the run hears, so that a score on them can be told from others."""
 LOCK = ".lock"
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """What file systems say that know no locks, as some that many machines share."""
@@ -43,6 +45,17 @@ def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[st
     """Write weights and the ``config.json`` that tells how to build and feed the model."""
     save_tensors(folder / WEIGHTS, weights)
     write_json(folder / CONFIG, config)
+
+
+def save_heard(run: Path, marks: Mapping[str, Tensor]) -> None:
+    """Write which recordings a run hears, by kind, as :mod:`sslaudio.data.overlap` marks them."""
+    save_tensors(run / HEARD, marks)
+
+
+def read_heard(run: Path) -> dict[str, Tensor]:
+    """Which recordings a RUN heard, by kind; none where it does not tell."""
+    path = run_folder(run) / HEARD
+    return load_tensors(path) if path.is_file() else {}
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -19,14 +19,14 @@ def test_neighbours_are_dealt_to_different_batches():
 
 
 def test_what_a_batch_has_heard_is_swapped_with_a_clip_of_a_middle_batch():
-    recordings = np.array([7, 8, 9, 7, 5, 6, 4, 3], np.uint32)
+    recordings = np.array([7, 8, 9, 7, 5, 6, 4, 3], np.uint64)
     batches = np.array([0, 0, 1, 1, 1, 1, 2, 2])
 
-    order = swap_repeated(recordings, batches, heard=np.array([7], np.uint32))
+    order = swap_repeated(recordings, batches, heard=np.array([7], np.uint64))
 
     # By hand: place 0 repeats recording 7. Batch 1 has a 7 already, so nothing may be swapped.
     assert order.tolist() == list(range(8))
-    order = swap_repeated(recordings, batches, heard=np.array([8], np.uint32))
+    order = swap_repeated(recordings, batches, heard=np.array([8], np.uint64))
     # Place 1 repeats 8; place 2 is the first of a middle batch, its 9 is new to batch 0.
     assert order.tolist() == [0, 2, 1, 3, 4, 5, 6, 7]
 
@@ -34,7 +34,7 @@ def test_what_a_batch_has_heard_is_swapped_with_a_clip_of_a_middle_batch():
 def plan_and_recordings(counts, weights, batch, recordings):
     random = np.random.default_rng(0)
     told = [
-        [random.integers(1, recordings + 1, c).astype(np.uint32) for c in one] for one in counts
+        [random.integers(1, recordings + 1, c).astype(np.uint64) for c in one] for one in counts
     ]
     arrays = tuple(np.array(one) for one in counts)
     return Plan(arrays, weights, 0, 4, batch, lambda source, shard: told[source][shard]), told
@@ -78,7 +78,7 @@ def test_every_clip_still_comes_once_an_epoch_and_any_start_gives_the_tail():
 
 
 def test_clips_of_unknown_recordings_come_in_any_order():
-    plan = Plan((np.array([4]),), (1.0,), 0, 1, 2, lambda source, shard: np.zeros(4, np.uint32))
+    plan = Plan((np.array([4]),), (1.0,), 0, 1, 2, lambda source, shard: np.zeros(4, np.uint64))
 
     orders = Counter(
         tuple(plan.locate(np.arange(4 * epoch, 4 * epoch + 4)).nth.tolist())

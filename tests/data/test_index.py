@@ -1,6 +1,7 @@
 import json
 import pickle
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -30,11 +31,11 @@ def test_another_version_is_refused(copy):
     content = json.loads((copy / "index.json").read_text())
     (copy / "index.json").write_text(json.dumps({**content, "version": 99}))
 
-    with pytest.raises(ValueError, match="version 99, this sslaudio reads 1"):
+    with pytest.raises(ValueError, match="version 99, this sslaudio reads 2"):
         Index.open(copy)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"version": 1}', "\x00", '"a"'])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"version": 2}', "\x00", '"a"'])
 def test_what_is_no_index_is_refused(copy, text):
     (copy / "index.json").write_text(text)
 
@@ -81,6 +82,11 @@ def test_offsets_that_point_outside_the_tar_are_refused(copy):
     rows["audio_offset"][2] = 0
     rows["audio_offset"][3] = 2**62
     rows.tofile(copy / "toy-000000.idx")
+    with pytest.raises(ValueError, match=r"toy-000000\.idx is altered.*shards verify"):
+        Index.open(copy).clip(0, 0)
+    content = json.loads((copy / "index.json").read_text())
+    content["shards"][0]["offsets_crc32"] = zlib.crc32(rows.tobytes())  # by someone who knows how
+    (copy / "index.json").write_text(json.dumps(content))
     index = Index.open(copy)
 
     for member in range(4):

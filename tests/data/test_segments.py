@@ -184,7 +184,7 @@ def test_a_build_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatc
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sslaudio.data.shards._write_lists", stop)
+    monkeypatch.setattr("sslaudio.data.shards.write_index", stop)
     with pytest.raises(KeyboardInterrupt):
         make(clips, tmp_path / "out", 1.0)
     (tmp_path / "out/toy-000002.tar").unlink()

@@ -81,7 +81,7 @@ def test_the_offsets_find_every_sound_and_json(shards_folder):
         with tarfile.open(shards_folder / shard.name) as tar:
             members = tar.getmembers()
         rows = np.fromfile(shards_folder / shard.offsets_name, OFFSETS)
-        assert rows.dtype.itemsize == 32
+        assert rows.dtype.itemsize == 36
         assert rows["audio_offset"].tolist() == [m.offset_data for m in members[::2]]
         json_at = (rows["audio_offset"].astype(int) + rows["json_offset"]).tolist()
         assert json_at == [m.offset_data for m in members[1::2]]

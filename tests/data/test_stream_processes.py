@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 REPO = Path(__file__).parents[2]
 
 RANK = """
@@ -21,7 +23,8 @@ from sslaudio.data.stream import Config, Stream
 def main():
     dist.init_process_group("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
-    config = Config(shards={shards!r}, batch=10, clip_seconds=0.06, workers=2 * rank)
+    workers = {workers} if {workers} else 2 * rank
+    config = Config(shards={shards!r}, batch={batch}, clip_seconds=0.06, workers=workers)
     stream = Stream(config, sample_rate=16_000, seed=3, rank=rank, ranks=ranks)
     mine = [b.keys for b in itertools.islice(stream.batches({position}), {steps})]
     everyone = [None] * ranks
@@ -50,25 +53,27 @@ if __name__ == "__main__":
 """
 
 
-def run_ranks(tmp_path, folders, position, steps):
+def run_ranks(tmp_path, folders, position, steps, batch=10, ranks=2, workers=0):
+    """Keys by rank, micro-batch and clip; without ``workers`` the second rank alone has two."""
     script = tmp_path / "rank.py"
+    told = {"position": position, "steps": steps, "batch": batch, "workers": workers}
     shards = tuple(str(folder) for folder in folders)
-    script.write_text(RANK.format(repo=str(REPO), shards=shards, position=position, steps=steps))
+    script.write_text(RANK.format(repo=str(REPO), shards=shards, **told))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [
+    processes = [
         subprocess.Popen(
             [sys.executable, str(script)],
-            env={**environment, "RANK": str(rank), "WORLD_SIZE": "2"},
+            env={**environment, "RANK": str(rank), "WORLD_SIZE": str(ranks)},
             stdout=subprocess.PIPE,
             text=True,
         )
-        for rank in range(2)
+        for rank in range(ranks)
     ]
-    output = ranks[0].communicate(timeout=120)[0]
-    assert [process.wait(timeout=30) for process in ranks] == [0, 0]
+    output = processes[0].communicate(timeout=280)[0]
+    assert [process.wait(timeout=30) for process in processes] == [0] * ranks
     return json.loads(output)
 
 
@@ -87,6 +92,24 @@ def test_two_gloo_ranks_cover_the_corpus_disjointly_epoch_after_epoch(
         assert Counter(heard[0] + heard[1]) == Counter(corpus)
         orders.add(tuple(heard[0]))
     assert len(orders) == 3
+
+
+@pytest.mark.slow
+def test_four_ranks_of_three_workers_cover_each_epoch_once_also_after_a_resume(
+    tmp_path, shards_folder, second_folder
+):
+    # 5 + 4 shards and 50 clips; neither divides by 4 ranks or 12 workers. An epoch is 2.5 steps.
+    folders, settings = (shards_folder, second_folder), {"batch": 20, "ranks": 4, "workers": 3}
+    before = run_ranks(tmp_path, folders, position=0, steps=4, **settings)
+    after = run_ranks(tmp_path, folders, position=80, steps=6, **settings)
+
+    corpus = {f"clip_{n:03d}" for n in range(50) if n % 5 < 3}
+    corpus |= {f"second_clip_{n:03d}" for n in range(20)}
+    order = [key for run in (before, after) for step in zip(*run, strict=True) for part in step
+             for key in part]  # fmt: skip
+    assert len(order) == 200
+    for epoch in range(4):
+        assert Counter(order[50 * epoch : 50 * epoch + 50]) == Counter(corpus)
 
 
 def test_workers_die_when_their_parent_is_killed(tmp_path, shards_folder):

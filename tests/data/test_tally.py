@@ -21,7 +21,7 @@ def test_clips_are_counted_by_epoch_folder_and_kind():
     # Heard, then corrupt; a column a folder.
     assert tally.epoch(0).tolist() == [[2, 1], [1, 0]]
     assert tally.epoch(1).tolist() == [[0, 1], [0, 1]]
-    assert tally.counts() == [0, 0, 0, 2, 0]
+    assert tally.counts() == [0, 0, 0, 2, 0, 0]
 
 
 def test_the_share_counts_from_a_thousand_clips_on():

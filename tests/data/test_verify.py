@@ -39,12 +39,12 @@ def test_truncated_shards_and_offsets_are_named(copy):
     tar, offsets = copy / "toy-000001.tar", copy / "toy-000003.idx"
     size = tar.stat().st_size
     tar.write_bytes(tar.read_bytes()[: size // 2])
-    offsets.write_bytes(offsets.read_bytes()[:-32])
+    offsets.write_bytes(offsets.read_bytes()[:-36])
 
     found = problems(copy)
 
     assert f"toy-000001.tar is truncated: {size // 2} of {size} bytes" in found
-    assert "toy-000003.idx is truncated: 288 of 320 bytes" in found
+    assert "toy-000003.idx is truncated: 324 of 360 bytes" in found
 
 
 def test_an_altered_sound_is_named_with_its_clip(copy):

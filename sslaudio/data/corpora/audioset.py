@@ -43,6 +43,30 @@ FOLDERS = {
 CLASSES = "class_labels_indices.csv"
 LAYOUT = f"{CLASSES}, PART_segments.csv and audio/PART/ (PART one of {', '.join(PARTS)})"
 """What a folder is known by."""
+RECORDINGS = "youtube"
+"""Recordings are ids of YouTube videos."""
+
+LICENCE = "tables CC BY 4.0; the sound is its uploaders'"
+STEPS = """\
+AudioSet's tables may be fetched by anyone; nobody may pass on its sound, which lies on YouTube.
+1. The tables:
+     mkdir -p DIR && cd DIR
+     for table in class_labels_indices balanced_train_segments eval_segments \\
+         unbalanced_train_segments; do
+       curl -L -C - -O https://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv/$table.csv
+     done
+2. The sound, with yt-dlp and ffmpeg (pip install yt-dlp; YouTube's terms are yours to keep), a part
+   at a time: balanced_train, eval, unbalanced_train. It goes on where it was stopped:
+     part=balanced_train; mkdir -p audio/$part
+     grep -v '^#' ${part}_segments.csv | tr -d ' ' | while IFS=, read -r id start end labels; do
+       yt-dlp -q -f bestaudio -x --audio-format flac --no-overwrites --force-keyframes-at-cuts \\
+         --download-sections "*$start-$end" -o "audio/$part/%(id)s.%(ext)s" \\
+         -- "https://www.youtube.com/watch?v=$id" </dev/null
+     done
+   Many videos are gone. A copy that a colleague has serves as well: files named YTID below
+   audio/balanced_train/, audio/eval/ and audio/unbalanced_train/.
+3. sslaudio shards build --corpus audioset --root DIR --out shards/audioset --max-rejected 0.3
+"""
 
 _HEAD = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 _NAME = re.compile(r"Y?(?P<id>[A-Za-z0-9_-]{11})(_[0-9.]+){0,2}")

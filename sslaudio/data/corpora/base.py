@@ -1,6 +1,8 @@
 """What every corpus importer returns: one :class:`Clip` a sound, with what is published of it.
 
-And where importers look: the corpus's root, and the sound below a folder.
+Where importers look: the corpus's root, and the sound below a folder. And what may be fetched: a
+corpus has ``DOWNLOADS``, a tuple of :class:`Download`, or ``STEPS``, what to do by hand, in which
+``DIR`` stands for the root.
 """
 
 import os
@@ -8,7 +10,8 @@ import unicodedata
 import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 """File names taken for sound, in any case of letters."""
@@ -114,6 +117,56 @@ def one_of_each(paths: Iterable[Path]) -> list[Path]:
     kept = list(first.values())
     warn_of_left_out(set(paths) - set(kept), "another file of the name serves")
     return kept
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file as its publisher serves it."""
+
+    url: str
+    size_bytes: int
+    """As served; about, where no checksum is published."""
+    checksum: str = ""
+    """``sha256:…`` or ``md5:…``, from where the corpus's file cites; "" where none is published."""
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return PurePosixPath(urlsplit(self.url).path).name
+
+
+@dataclass(frozen=True)
+class Download:
+    """An archive of a corpus that may be fetched: one file, or the volumes of a split zip."""
+
+    part: str
+    """What ``--part`` calls it; "" comes with every part."""
+    sources: tuple[Source, ...]
+    """The archive; volumes in order, the ``.zip`` last."""
+    unpacked_bytes: int
+    """About what it takes on disk."""
+    inside: str = ""
+    """Folder of the archive whose content is taken; what lies outside it is left out."""
+    folder: str = ""
+    """Where in the root its content goes."""
+    is_default: bool = True
+    """Fetched where no part is asked for."""
+    version: str = ""
+    """Archives of two versions may not share a root."""
+    sounds: int = 0
+    """Sound files in it as published; an archive with fewer is refused. 0: not told."""
+    shared: tuple[str, ...] = ()
+    """Files that other archives of the corpus bring too; the first one stays."""
+
+    @property
+    def name(self) -> str:
+        """The archive's name, its last volume's."""
+        return self.sources[-1].name
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all volumes."""
+        return sum(source.size_bytes for source in self.sources)
 
 
 def is_sound_file(path: Path) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslaudio.data.corpora import tables
-from sslaudio.data.corpora.base import Clip, by_stem, comparable, is_sound_file
+from sslaudio.data.corpora.base import Clip, Download, Source, by_stem, comparable, is_sound_file
 
 TABLE = "meta/esc50.csv"
 ATTRIBUTION = "meta/attribution.csv"
@@ -26,6 +26,22 @@ FOLDS = range(1, 6)
 
 LAYOUT = TABLE
 """What a folder is known by."""
+RECORDINGS = "freesound"
+"""Recordings are ids of Freesound uploads."""
+
+_COMMIT = "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6"
+DOWNLOADS = (
+    Download(
+        "",
+        # GitHub packs it anew for everyone, and its bytes change: of this commit, two MD5s are in
+        # use. So its sounds are counted.
+        (Source(f"https://github.com/karolpiczak/ESC-50/archive/{_COMMIT}.zip", 647_000_000),),
+        unpacked_bytes=890_000_000,  # 2,000 clips of 441,044 bytes
+        inside=f"ESC-50-{_COMMIT}",
+        sounds=2_000,
+    ),
+)
+"""One archive, of a commit."""
 
 _COLUMNS = ("filename", "fold", "category", "esc10", "src_file")
 _LICENCE_COLUMNS = ("filename", "licence")

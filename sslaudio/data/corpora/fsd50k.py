@@ -15,14 +15,60 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslaudio.data.corpora import tables
-from sslaudio.data.corpora.base import Clip, by_stem, comparable, is_sound_file
+from sslaudio.data.corpora.base import Clip, Download, Source, by_stem, comparable, is_sound_file
 
 GROUND_TRUTH = "FSD50K.ground_truth"
 PARTS = ("dev", "eval")
 SPLITS = {"train": "train", "val": "validation"}
 """Split of the dev table to ours."""
+LICENCE = "CC BY 4.0 as a whole; each clip CC0, CC BY, CC BY-NC or CC Sampling+"
 LAYOUT = f"{GROUND_TRUTH}/dev.csv and vocabulary.csv"
 """What a folder is known by."""
+RECORDINGS = "freesound"
+"""Recordings are ids of Freesound uploads."""
+
+
+def _file(name: str, size_bytes: int, md5: str) -> Source:
+    url = f"https://zenodo.org/records/4060432/files/FSD50K.{name}?download=1"
+    return Source(url, size_bytes, f"md5:{md5}")
+
+
+_VOLUME = 3 << 30
+# MD5: Zenodo's, as in soundata 1.0, soundata/datasets/fsd50k.py. Sizes: two public programs that
+# fetch these files tell the same.
+DOWNLOADS = (
+    Download(
+        "",
+        (_file("ground_truth.zip", 334_701, "ca27382c195e37d2269c4c866dd73485"),),
+        unpacked_bytes=6_000_000,
+    ),
+    Download(
+        "",
+        (_file("metadata.zip", 6_700_838, "b9ea0c829a411c1d42adb9da539ed237"),),
+        unpacked_bytes=60_000_000,
+    ),
+    Download(
+        "dev",
+        (
+            _file("dev_audio.z01", _VOLUME, "faa7cf4cc076fc34a44a479a5ed862a3"),
+            _file("dev_audio.z02", _VOLUME, "8f9b66153e68571164fb1315d00bc7bc"),
+            _file("dev_audio.z03", _VOLUME, "1196ef47d267a993d30fa98af54b7159"),
+            _file("dev_audio.z04", _VOLUME, "d088ac4e11ba53daf9f7574c11cccac9"),
+            _file("dev_audio.z05", _VOLUME, "81356521aa159accd3c35de22da28c7f"),
+            _file("dev_audio.zip", 2_306_663_327, "c480d119b8f7a7e32fdb58f3ea4d6c5a"),
+        ),
+        unpacked_bytes=25_600_000_000,  # 80.4 hours
+    ),
+    Download(
+        "eval",
+        (
+            _file("eval_audio.z01", _VOLUME, "3090670eaeecc013ca1ff84fe4442aeb"),
+            _file("eval_audio.zip", 3_037_675_767, "6fa47636c3a3ad5c7dfeba99f2637982"),
+        ),
+        unpacked_bytes=8_900_000_000,  # 27.9 hours
+    ),
+)
+"""Tables come with either part."""
 
 _COLUMNS = ("fname", "labels", "mids")
 

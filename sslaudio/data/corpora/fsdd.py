@@ -9,7 +9,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslaudio.data.corpora.base import Clip, is_sound_file, one_of_each, warn_of_left_out
+from sslaudio.data.corpora.base import (
+    Clip,
+    Download,
+    Source,
+    is_sound_file,
+    one_of_each,
+    warn_of_left_out,
+)
 
 LICENCE = "CC BY-SA 4.0"
 TEST_TAKES = 5
@@ -17,6 +24,23 @@ TEST_TAKES = 5
 
 LAYOUT = "recordings/DIGIT_SPEAKER_N.wav (or .flac)"
 """What a folder is known by."""
+
+_COMMIT = "d6938f9bf1545aa66d8489fc9f1385a7abd64282"
+DOWNLOADS = (
+    Download(
+        "",
+        (
+            Source(
+                f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{_COMMIT}.zip",
+                16_200_000,
+            ),
+        ),
+        unpacked_bytes=30_000_000,
+        inside=f"free-spoken-digit-dataset-{_COMMIT}",
+        sounds=3_000,
+    ),
+)
+"""Release 1.0.10. GitHub packs it anew for everyone, and its bytes may change."""
 
 _NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>.+)_(?P<take>[0-9]+)")
 

@@ -34,6 +34,17 @@ LICENCE = "IEMOCAP release form (research only)"
 LAYOUT = "SessionN/dialog/EmoEvaluation"
 """What a folder is known by."""
 
+STEPS = """\
+IEMOCAP is for research alone and on request.
+1. Fill in the release form at https://sail.usc.edu/iemocap/iemocap_release.htm; the answer by
+   e-mail brings an address and a password.
+2. Fetch IEMOCAP_full_release.tar.gz (12 GB or more, most of it video) and unpack what is read:
+     mkdir -p DIR
+     tar xzf IEMOCAP_full_release.tar.gz -C DIR --strip-components=1 --wildcards \\
+       '*/Session?/dialog/EmoEvaluation/*' '*/Session?/sentences/wav/*'
+3. sslaudio shards build --corpus iemocap --root DIR --out shards/iemocap
+"""
+
 _SESSION = re.compile(r"session([1-5])", re.IGNORECASE)
 _TURN = re.compile(
     r"\[[^\]]*\]\s+(?P<utterance>(?P<dialogue>\w+)_(?P<gender>[FM])\w*)\s+(?P<code>\w+)"

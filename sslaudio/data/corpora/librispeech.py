@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sslaudio.data.corpora.base import Clip, sound_files, warn_of_left_out
+from sslaudio.data.corpora.base import Clip, Download, Source, sound_files, warn_of_left_out
 
 PARTS = {
     "train-clean-100": "train",
@@ -33,6 +33,63 @@ HOLDER = "LibriSpeech"
 LICENCE = "CC BY 4.0"
 LAYOUT = f"PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac (PART one of {', '.join(PARTS)})"
 """What a folder is known by."""
+
+# Sizes and SHA-256: tensorflow/datasets, tensorflow_datasets/url_checksums/librispeech.txt;
+# torchaudio/datasets/librispeech.py has the same SHA-256.
+DOWNLOADS = tuple(
+    Download(
+        part,
+        (
+            Source(
+                f"https://www.openslr.org/resources/12/{part}.tar.gz",
+                size_bytes,
+                f"sha256:{sha256}",
+            ),
+        ),
+        unpacked_bytes=size_bytes,  # FLAC packs no further
+        inside=HOLDER,
+        is_default=part in ("train-clean-100", "dev-clean", "test-clean"),
+        shared=("README.TXT", "LICENSE.TXT", "SPEAKERS.TXT", "CHAPTERS.TXT", "BOOKS.TXT"),
+    )
+    for part, size_bytes, sha256 in (
+        (
+            "train-clean-100",
+            6_387_309_499,
+            "d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
+        ),
+        (
+            "dev-clean",
+            337_926_286,
+            "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
+        ),
+        (
+            "test-clean",
+            346_663_984,
+            "39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23",
+        ),
+        (
+            "dev-other",
+            314_305_928,
+            "12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365",
+        ),
+        (
+            "test-other",
+            328_757_843,
+            "d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29",
+        ),
+        (
+            "train-clean-360",
+            23_049_477_885,
+            "146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
+        ),
+        (
+            "train-other-500",
+            30_593_501_606,
+            "ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
+        ),
+    )
+)
+"""An archive a part."""
 
 _NAME = re.compile(r"(?P<speaker>[0-9]+)-(?P<chapter>[0-9]+)-[0-9]+")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sslaudio.data.corpora import tables
-from sslaudio.data.corpora.base import Clip, by_stem, comparable, is_sound_file
+from sslaudio.data.corpora.base import Clip, Download, Source, by_stem, comparable, is_sound_file
 
 PARTS = {"nsynth-train": "train", "nsynth-valid": "validation", "nsynth-test": "test"}
 """Folder to split."""
@@ -24,6 +24,25 @@ LICENCE = "CC BY 4.0"
 
 LAYOUT = f"nsynth-PART/{TABLE}"
 """What a folder is known by."""
+
+_URL = "http://download.magenta.tensorflow.org/datasets/nsynth/"
+# Nobody publishes checksums of these archives (tensorflow/datasets has the tfrecords'); Google's
+# storage tells an MD5 with each. Sizes by the share of notes of 25.2 GB, which jg583/NSynth on
+# Hugging Face gives for all three; a note takes 128,044 bytes.
+DOWNLOADS = tuple(
+    Download(
+        part,
+        (Source(f"{_URL}nsynth-{part}.jsonwav.tar.gz", size_bytes),),
+        unpacked_bytes=129_000 * notes,
+        sounds=notes,
+    )
+    for part, size_bytes, notes in (
+        ("train", 23_850_000_000, 289_205),
+        ("valid", 1_050_000_000, 12_678),
+        ("test", 340_000_000, 4_096),
+    )
+)
+"""An archive a part."""
 
 _FIELDS = ("instrument_family_str", "instrument_str")
 _CURE = "unpack the published archive of that part again"

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sslaudio.data.corpora.base import Clip, is_sound_file, one_of_each
+from sslaudio.data.corpora.base import Clip, Download, Source, is_sound_file, one_of_each
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 """Split to the published file that lists its clips."""
@@ -30,6 +30,60 @@ ARCHIVE = "speech_commands_test_set"
 LICENCE = "CC BY 4.0"
 LAYOUT = "WORD/SPEAKER_nohash_N.wav (or .flac)"
 """What a folder is known by."""
+
+_URL = "https://storage.googleapis.com/download.tensorflow.org/data/"
+# Sizes and SHA-256 of version 0.02: tensorflow/datasets,
+# tensorflow_datasets/url_checksums/speech_commands.txt. SHA-256 of 0.01: torchaudio 2.11,
+# torchaudio/datasets/speechcommands.py. Nobody publishes that of its test archive.
+DOWNLOADS = (
+    Download(
+        "v0.02",
+        (
+            Source(
+                f"{_URL}speech_commands_v0.02.tar.gz",
+                2_428_923_189,
+                "sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+            ),
+        ),
+        unpacked_bytes=3_500_000_000,  # 105,829 clips of a second
+        version="0.02",
+    ),
+    Download(
+        "v0.02-test",
+        (
+            Source(
+                f"{_URL}{ARCHIVE}_v0.02.tar.gz",
+                112_563_277,
+                "sha256:cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df",
+            ),
+        ),
+        unpacked_bytes=160_000_000,  # 4,890 clips
+        folder=f"{ARCHIVE}_v0.02",
+        version="0.02",
+    ),
+    Download(
+        "v0.01",
+        (
+            Source(
+                f"{_URL}speech_commands_v0.01.tar.gz",
+                1_489_096_277,
+                "sha256:743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
+            ),
+        ),
+        unpacked_bytes=2_200_000_000,  # 64,727 clips
+        is_default=False,
+        version="0.01",
+    ),
+    Download(
+        "v0.01-test",
+        (Source(f"{_URL}{ARCHIVE}_v0.01.tar.gz", 71_000_000),),
+        unpacked_bytes=100_000_000,
+        folder=f"{ARCHIVE}_v0.01",
+        is_default=False,
+        version="0.01",
+    ),
+)
+"""By default what the tasks of version 0.02 need, the 12-class one's test archive too."""
 
 _MOST_CLIPS_OF_A_WORD = 2**27 - 1
 _NOHASH = re.compile(r"_nohash_.*$")

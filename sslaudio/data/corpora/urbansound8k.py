@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslaudio.data.corpora import tables
-from sslaudio.data.corpora.base import Clip, by_stem, comparable, is_sound_file
+from sslaudio.data.corpora.base import Clip, Download, Source, by_stem, comparable, is_sound_file
 
 TABLE = "metadata/UrbanSound8K.csv"
 LICENCE = "CC BY-NC 3.0"
@@ -20,6 +20,25 @@ FOLDS = range(1, 11)
 """As published."""
 LAYOUT = TABLE
 """What a folder is known by."""
+RECORDINGS = "freesound"
+"""Recordings are ids of Freesound uploads."""
+
+DOWNLOADS = (
+    Download(
+        "",
+        (
+            Source(
+                "https://zenodo.org/records/1203745/files/UrbanSound8K.tar.gz?download=1",
+                6_023_741_708,
+                # Zenodo's, as in soundata 1.0, soundata/datasets/urbansound8k.py.
+                "md5:9aa69802bbf37fb986f71ec1483a196e",
+            ),
+        ),
+        unpacked_bytes=7_200_000_000,
+        inside="UrbanSound8K",
+    ),
+)
+"""One archive."""
 
 _COLUMNS = ("slice_file_name", "fsID", "fold", "class")
 

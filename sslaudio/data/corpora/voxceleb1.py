@@ -24,6 +24,29 @@ LICENCE = "CC BY 4.0"
 
 LAYOUT = f"{LIST} and wav/SPEAKER/VIDEO/NNNNN.wav"
 """What a folder is known by."""
+RECORDINGS = "youtube"
+"""Recordings are ids of YouTube videos."""
+
+# Addresses and SHA-256: torchaudio 2.11, torchaudio/datasets/voxceleb1.py.
+STEPS = f"""\
+VoxCeleb1 is given out on request: fill in the form at https://mm.kaist.ac.kr/datasets/voxceleb/,
+and an e-mail brings the addresses of the archives, or a name and a password.
+1. In an empty folder with 80 GB free, with the addresses of the e-mail:
+     mkdir -p DIR && cd DIR
+     curl -L -C - -O ADDRESS/vox1_dev_wav_partaa      (and partab, partac, partad)
+     curl -L -C - -O ADDRESS/vox1_test_wav.zip
+     curl -L -O {LIST_URL}
+2. Compare, join, unpack:
+     compare() {{ echo "$2  $1" | sha256sum -c; }}
+     compare vox1_dev_wav_partaa 21ec6ca843659ebc2fdbe04b530baa4f191ad4b0971912672d92c158f32226a0
+     compare vox1_dev_wav_partab 311d21e0c8cbf33573a4fce6c80e5a279d80736274b381c394319fc557159a04
+     compare vox1_dev_wav_partac 92b64465f2b2a3dc0e4196ae8dd6828cbe9ddd1f089419a11e4cbfe2e1750df0
+     compare vox1_dev_wav_partad 00e6190c770b27f27d2a3dd26ee15596b17066b715ac111906861a7d09a211a5
+     compare vox1_test_wav.zip 8de57f347fe22b2c24526e9f444f689ecf5096fc2a92018cf420ff6b5b15eaea
+     cat vox1_dev_wav_parta? > vox1_dev_wav.zip && rm vox1_dev_wav_parta?
+     unzip -q -d dev vox1_dev_wav.zip && unzip -q -d test vox1_test_wav.zip && rm *.zip
+3. sslaudio shards build --corpus voxceleb1 --root DIR --out shards/voxceleb1
+"""
 
 _HOLDERS = ("wav", "dev/wav", "test/wav", ".")
 """Where the archives put the speakers' folders."""

@@ -36,6 +36,19 @@ LICENCE = "GPL-3.0"
 LAYOUT = "LANGUAGE/USER-YYYYMMDD-xyz/wav/NAME.wav (or flac) in folders such as en or German"
 """What a folder is known by."""
 
+STEPS = """\
+VoxForge is a web folder of thousands of small archives, and has no list of checksums.
+1. A language at a time: SpeechCorpus (English), de, es, fr, it, Russian. It goes on where it was
+   stopped:
+     mkdir -p DIR && cd DIR
+     language=SpeechCorpus
+     wget -r -np -nH --cut-dirs=1 -c -A tgz \\
+       http://www.repository.voxforge1.org/downloads/$language/Trunk/Audio/Main/16kHz_16bit/
+2. Unpack each where it lies, and remove it:
+     find . -name '*.tgz' -execdir sh -c 'tar xzf "$1" && rm "$1"' - {} \\;
+3. sslaudio shards build --corpus voxforge --root DIR --out shards/voxforge
+"""
+
 _HOLDERS = (".", "Trunk/Audio/Main/16kHz_16bit")
 _SUBMISSION = re.compile(r"(?P<user>.+?)-(?P<date>[0-9]{8}).*")
 _SOUNDS = ("flac", "wav")

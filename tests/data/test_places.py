@@ -1,0 +1,218 @@
+"""Shards below an address: the same sound as in a folder, whatever the server does."""
+
+import importlib.util
+import itertools
+import shutil
+import time
+
+import pytest
+import torch
+from data import servers
+
+from sslaudio.data import places
+from sslaudio.data.index import Index
+from sslaudio.data.places import Range, place_of
+from sslaudio.data.range_cache import RangeCache
+from sslaudio.data.stream import Config, Stream
+
+
+@pytest.fixture
+def server(shards_folder):
+    running = servers.FileServer(shards_folder)
+    yield running
+    running.close()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(places, "PAUSE_SECONDS", 0.01)
+
+
+def stream_of(address, **settings) -> Stream:
+    config = Config(shards=(str(address),), batch=6, clip_seconds=0.06, **settings)
+    return Stream(config, sample_rate=16_000, seed=0)
+
+
+def epochs(stream: Stream, count: int = 1) -> list:
+    return list(itertools.islice(stream.batches(), 5 * count))  # 30 training clips
+
+
+def assert_same(one: list, other: list) -> None:
+    assert [batch.keys for batch in one] == [batch.keys for batch in other]
+    assert all(torch.equal(a.waveforms, b.waveforms) for a, b in zip(one, other, strict=True))
+    assert not any(told for batch in one for told in batch.corrupt)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2")
+def test_an_address_gives_what_the_folder_gives(server, shards_folder, workers):
+    found = epochs(stream_of(server.address, workers=workers, kept_megabytes=0))
+
+    assert_same(found, epochs(stream_of(shards_folder)))
+
+
+@pytest.mark.skipif(
+    not shutil.which("nginx", path="/usr/sbin:/usr/bin"), reason="nginx is not installed"
+)
+def test_nginx_serves_shards(shards_folder, tmp_path):
+    with servers.nginx(shards_folder, tmp_path) as address:
+        found = epochs(stream_of(address, kept_megabytes=0), 2)
+
+    assert_same(found, epochs(stream_of(shards_folder), 2))
+
+
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("s3fs") and importlib.util.find_spec("moto")),
+    reason="s3fs and moto are not installed",
+)
+def test_s3_serves_shards(shards_folder, monkeypatch):
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    port = servers.free_port()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    running.start()
+    try:
+        s3fs.S3FileSystem.clear_instance_cache()
+        bucket = s3fs.S3FileSystem()
+        bucket.mkdir("corpora")
+        bucket.put(f"{shards_folder}/", "corpora/toy/", recursive=True)
+
+        found = epochs(stream_of("s3://corpora/toy", kept_megabytes=0))
+    finally:
+        running.stop()
+
+    assert_same(found, epochs(stream_of(shards_folder)))
+
+
+def test_answers_that_break_off_lose_no_clip(server, shards_folder):
+    server.breaks = 12
+
+    found = epochs(stream_of(server.address, kept_megabytes=0), 2)
+
+    assert server.breaks == 0
+    assert_same(found, epochs(stream_of(shards_folder), 2))
+
+
+def test_a_server_that_comes_back_loses_no_clip(server, shards_folder, monkeypatch):
+    slept: list[float] = []
+
+    def back_after_three(seconds: float) -> None:
+        slept.append(seconds)
+        server.refuses_tars = len(slept) < 3
+
+    stream = stream_of(server.address, kept_megabytes=0)
+    server.refuses_tars = True
+    monkeypatch.setattr(time, "sleep", back_after_three)
+
+    found = epochs(stream)
+
+    assert slept[:3] == pytest.approx([0.01, 0.02, 0.04])  # twice as long after each
+    assert_same(found, epochs(stream_of(shards_folder)))
+
+
+def test_a_server_that_stays_dead_is_one_error_with_shard_and_step(server):
+    stream = stream_of(server.address, kept_megabytes=0)
+    batches = stream.batches(position=12)
+    next(batches)
+    server.refuses_tars = True
+
+    words = r"at step 4: http://127.*toy-00000\d\.tar could not be read, \d times: .*--resume"
+    with pytest.raises(ValueError, match=words) as caught:
+        next(batches)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_tar_is_told_at_once(server, shards_folder, tmp_path, monkeypatch):
+    server.folder = shutil.copytree(shards_folder, tmp_path / "copy")
+    stream = stream_of(server.address, kept_megabytes=0)
+    for tar in server.folder.glob("*.tar"):
+        tar.unlink()
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits for what is not there"))
+
+    with pytest.raises(ValueError, match=r"at step 1: .*\.tar is not there"):
+        epochs(stream)
+
+
+def test_a_server_without_ranges_says_what_to_do(server):
+    stream = stream_of(server.address, kept_megabytes=0)
+    server.ignores_ranges = True
+
+    with pytest.raises(ValueError, match=r"does not serve parts of files.*copy the shards"):
+        epochs(stream)
+
+
+def test_an_address_without_shards_says_so(server):
+    with pytest.raises(ValueError, match=r"http://.*/nothing has no index\.json"):
+        Index.open(f"{server.address}/nothing")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("nonsense://x/y", "cannot be read: .*nonsense.*s3://"), ("gs://b/x", r"sslaudio\[gs\]")],
+)
+def test_an_unknown_protocol_or_a_missing_package_is_told(address, words):
+    if "gs" in words and importlib.util.find_spec("gcsfs"):
+        pytest.skip("gcsfs is installed")
+    with pytest.raises(ValueError, match=words):
+        place_of(address)
+
+
+def test_what_is_cached_is_not_asked_for_again(server, shards_folder, tmp_path):
+    settings = {"kept_megabytes": 0, "cache": str(tmp_path / "cache"), "cache_megabytes": 10}
+    first = epochs(stream_of(server.address, **settings))
+    server.requests.clear()
+
+    again = epochs(stream_of(server.address, **settings))
+
+    assert not [name for name in server.requests if name.endswith(".tar")]
+    assert_same(again, first)
+    assert_same(again, epochs(stream_of(shards_folder)))
+
+
+def test_a_cache_of_other_shards_at_the_same_address_is_not_taken_for_them(
+    server, second_folder, tmp_path
+):
+    settings = {"kept_megabytes": 0, "cache": str(tmp_path / "cache"), "cache_megabytes": 10}
+    config = Config(shards=(server.address,), batch=5, clip_seconds=0.06, **settings)
+    list(itertools.islice(Stream(config, sample_rate=16_000, seed=0).batches(), 4))
+    server.folder = second_folder
+
+    batches = itertools.islice(Stream(config, sample_rate=16_000, seed=0).batches(), 4)
+
+    assert {one for batch in batches for one in batch.corrupt} == {None}
+
+
+def test_the_cache_keeps_to_its_size_and_drops_the_oldest(tmp_path):
+    cache = RangeCache(tmp_path, megabytes=0.1)
+    names = [f"{number:064x}" for number in range(40)]
+
+    for name in names:
+        cache.put(name, name.encode() * 150)  # 9,600 bytes: ten fit
+
+    held = sum(file.stat().st_size for file in tmp_path.glob("??/*"))
+    assert held <= 0.11e6
+    assert cache.get(names[-1]) == names[-1].encode() * 150
+    assert cache.get(names[0]) is None
+
+
+def test_a_torn_file_in_the_cache_counts_as_none(tmp_path):
+    cache = RangeCache(tmp_path, megabytes=1)
+    cache.put("ab" * 32, b"sound" * 100)
+    [file] = tmp_path.glob("??/*")
+    file.write_bytes(file.read_bytes()[:-3])
+
+    assert cache.get("ab" * 32) is None
+
+
+def test_a_local_place_reads_ranges_and_gives_less_at_the_end(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"0123456789")
+    place = place_of(tmp_path)
+
+    assert place.read_ranges([Range("a.bin", 2, 3), Range("a.bin", 8, 5)]) == [b"234", b"89"]
+    assert (place.size("a.bin"), place.size("b.bin")) == (10, None)
