@@ -118,6 +118,9 @@ def decode_bytes(
         if native_rate != sample_rate and not resampled:
             raise DecodeError(name, f"is at {native_rate} Hz, not {sample_rate}")
         channels = _read(sound, start_seconds, seconds, name)
+        from_integers = sound.subtype.startswith("PCM_")
+    if from_integers and channels.shape == (len(channels) or 1, 1) and native_rate == sample_rate:
+        return channels[:, 0]  # in [-1, 1] as it is
     return limited(resample(mono(channels, name), native_rate, sample_rate))
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sslaudio import ranks
+from sslaudio.data.buckets import by_length
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.tasks.base import Example, Task, classes_of
 
@@ -131,18 +132,6 @@ def padded(
         row[:, : picture.shape[1]] = picture
     batch = batch.to(device or batch.device)
     return batch, frames.to(batch.device)
-
-
-def by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Places of what is of like length, longest first, at most ``most`` in all with padding."""
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > most:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
 
 
 def batches(

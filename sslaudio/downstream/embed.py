@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from sslaudio.data.buckets import by_length, rounded
 from sslaudio.data.corpora.base import sound_files
 from sslaudio.data.decode import DecodeError, decode
 from sslaudio.data.progress import Advance
@@ -66,7 +67,8 @@ def embed_examples(
     Args:
         encoder: see the module's docstring.
         examples: at least one.
-        batch_seconds: sound of one forward pass, padding included; a longer clip goes alone.
+        batch_seconds: sound of one forward pass, padding included; a longer clip goes alone. Few
+            lengths are padded to, so that an encoder that is compiled meets few shapes.
         workers: threads that decode.
         progress: told after every batch.
 
@@ -224,20 +226,14 @@ def _decoding(
 
 def _batches(window: Sequence[_Sound], batch_samples: int) -> Iterator[list[_Sound]]:
     """Clips of like length together, longest first, so that little of a batch is padding."""
-    batch: list[_Sound] = []
-    for sound in sorted(window, key=lambda sound: (-len(sound.waveform), sound.index)):
-        if batch and (len(batch) + 1) * len(batch[0].waveform) > batch_samples:
-            yield batch
-            batch = []
-        batch.append(sound)
-    if batch:
-        yield batch
+    for places in by_length([rounded(len(sound.waveform)) for sound in window], batch_samples):
+        yield [window[place] for place in places]
 
 
 def _forward(encoder: nn.Module, batch: Sequence[_Sound]) -> Float[np.ndarray, "clips dim"]:
     device = next((weight.device for weight in encoder.parameters()), torch.device("cpu"))
     lengths = torch.tensor([len(sound.waveform) for sound in batch])
-    waveforms = torch.zeros(len(batch), int(lengths.max()))
+    waveforms = torch.zeros(len(batch), rounded(int(lengths.max())))
     for row, sound in zip(waveforms, batch, strict=True):
         row[: len(sound.waveform)] = torch.from_numpy(sound.waveform)
     with torch.inference_mode():

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from sslaudio.backbones.base import Grid, Tokens
 from sslaudio.backbones.encoder import Encoder
+from sslaudio.data.buckets import by_length
 from sslaudio.downstream.classify import Classifier
-from sslaudio.downstream.clips import Bank, by_length, padded
+from sslaudio.downstream.clips import Bank, padded
 from sslaudio.downstream.metrics import Scores
 from sslaudio.tasks.base import Example
 

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sslaudio.data.buckets import by_length
 from sslaudio.data.decode import DecodeError
 from sslaudio.data.pieces import cut_out, samples_of
-from sslaudio.downstream.clips import by_length
 
 BATCH_SECONDS = 64.0
 """Sound of one forward pass, padding included; a longer window goes alone."""

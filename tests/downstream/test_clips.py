@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from sslaudio.downstream.clips import Bank, batches, by_length, check_batch, padded, rarity
+from sslaudio.downstream.clips import Bank, batches, check_batch, padded, rarity
 from sslaudio.features.front_end import Config, FrontEnd
 from sslaudio.tasks.base import Example, Fold, Task
 
@@ -126,13 +126,6 @@ def test_a_batch_goes_where_it_is_told():
     batch, frames = padded([torch.ones(2, 3), torch.ones(2, 1)], torch.device("meta"))
 
     assert batch.is_meta and frames.is_meta
-
-
-def test_clips_go_together_by_length_within_the_room_there_is():
-    batches_ = list(by_length([5, 9, 1, 9, 4], 18))
-
-    assert batches_ == [[1, 3], [0, 4, 2]]  # 9 + 9; then three times 5
-    assert list(by_length([30], 18)) == [[0]]
 
 
 def test_an_epoch_has_every_clip_once_in_an_order_of_its_own():

@@ -68,8 +68,9 @@ def test_a_batch_holds_like_lengths_and_no_more_than_its_seconds(tmp_path):
 
     embed_files(encoder, paths, batch_seconds=0.1)  # 800 samples
 
-    # The one of 1,600 is longer than a batch and goes alone.
-    assert encoder.batches == [(1600,), (400, 400), (100, 100, 100)]
+    # The one of 1,600 is longer than a batch and goes alone; two of 400 are padded to 448, which
+    # is over the budget, so they part.
+    assert encoder.batches == [(1600,), (400,), (400,), (100, 100, 100)]
 
 
 def test_a_piece_of_a_file_is_what_is_embedded(tmp_path):
