@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
     module = plugins.load(room, arguments.name)
     sys.stdout.write(f"{(module.__doc__ or '').strip()}\n\n")
     prefixes = {"corpora": "--", "augments": f"--augments.{arguments.name}."}
-    _show(module.Config, prefixes.get(room, f"--{room.removesuffix('s')}."))
+    _show(module.Config, prefixes.get(room, f"--{room.removesuffix('s')}."), room == "corpora")
     return 0
 
 
@@ -57,9 +57,11 @@ def _shows(parser: argparse.ArgumentParser) -> bool:
     return bool(parser.get_default("verb") == "show")
 
 
-def _show(config: type, prefix: str) -> None:
+def _show(config: type, prefix: str, dashes: bool = False) -> None:
+    """Every field as it is set; ``dashes``: by a flag of words, not a key of a recipe."""
     for field, default, text in describe(config):
-        sys.stdout.write(f"  {prefix}{field} {default}\n      {text}\n")
+        name = field.replace("_", "-") if dashes else field
+        sys.stdout.write(f"  {prefix}{name} {default}\n      {text}\n")
     sys.stdout.write("\n")
 
 

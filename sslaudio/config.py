@@ -195,12 +195,13 @@ def describe(config: type) -> list[tuple[str, str, str]]:
 
 
 def field_docstrings(config: type) -> dict[str, str]:
-    """Field to the string literal that stands under it in the class's source."""
+    """Field to the string literal that stands under it in the class's source, or a base's."""
     import ast
 
+    above = [base for base in config.__bases__ if dataclasses.is_dataclass(base)]
+    found = {field: text for base in above for field, text in field_docstrings(base).items()}
     tree = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]
     assert isinstance(tree, ast.ClassDef)
-    found = {}
     for field, text in zip(tree.body, tree.body[1:], strict=False):
         if (
             isinstance(field, ast.AnnAssign)

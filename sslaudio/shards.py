@@ -5,17 +5,17 @@ import dataclasses
 import os
 import shlex
 import sys
-import warnings
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from sslaudio import plugins
-from sslaudio.data import fetch, foreign, overlap, shards, synth
+from sslaudio.data import fetch, foreign, listing, overlap, shards, synth
 from sslaudio.data.corpora.base import SPLITS, corpus_root
 from sslaudio.data.describe import describe
 from sslaudio.data.encode import CODECS
 from sslaudio.data.index import Index
 from sslaudio.data.layout import SPLIT_CODES
+from sslaudio.data.report import read_report
 from sslaudio.data.verify import verify
 
 _OPTION = "option_"
@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--codec", choices=CODECS, default="flac", help="of the clips in the shards")
     build.add_argument("--sample-rate", type=int, default=16_000, help="Hz of the clips")
     build.add_argument("--clips-per-shard", type=int, help="by default about 16 shards, 64 to 1024")
+    build.add_argument(
+        "--segment-seconds", type=float, help="cut longer files to segments; by default none is"
+    )
     _add_max_rejected(build)
     _add_jobs(build)
     _add_options(build)
@@ -129,12 +132,10 @@ def _say(line: str) -> None:
 def _build(args: argparse.Namespace) -> int:
     module = plugins.load("corpora", args.corpus)
     config = _config(module.Config, args)
-    root = corpus_root(args.root, args.corpus)
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always", UserWarning)
-        clips = module.build(config, root)
-    for warning in heard:
-        sys.stderr.write(f"warning: {warning.message}\n")
+    root = corpus_root(args.root, args.corpus, getattr(module, "ROOT_MAY_BE_A_FILE", False))
+    clips, told = listing.read(module, config, root)
+    for words in told.warnings:
+        sys.stderr.write(f"warning: {words}\n")
     index, was_made = shards.build(
         clips,
         args.out,
@@ -142,8 +143,10 @@ def _build(args: argparse.Namespace) -> int:
         sample_rate=args.sample_rate,
         codec=args.codec,
         clips_per_shard=args.clips_per_shard,
+        segment_seconds=args.segment_seconds,
         max_rejected=args.max_rejected,
         jobs=args.jobs,
+        listing=told,
     )
     _say_what_was_made(index, was_made)
     return 0
@@ -206,6 +209,8 @@ def _say_what_was_made(index: Index, was_made: bool) -> None:
         f"{index.place} {done}: {totals.clips} clips, {totals.seconds / 3600:.2f} h in "
         f"{len(index.shards)} shards{rejected if totals.rejected else ''}\n"
     )
+    report = read_report(Path(str(index.place)))
+    sys.stdout.write("".join(f"  {line}\n" for line in report.lines()) if report else "")
 
 
 def _corpora() -> list[str]:
@@ -233,7 +238,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
             owners.setdefault(option.name, []).append(corpus)
     for name, corpora in owners.items():
         parser.add_argument(
-            f"--{name.replace('_', '-')}", dest=f"{_OPTION}{name}", help=f"of {', '.join(corpora)}"
+            f"--{name.replace('_', '-')}",
+            dest=f"{_OPTION}{name}",
+            metavar=name.upper(),
+            help=f"of {', '.join(corpora)}",
         )
 
 
@@ -245,10 +253,27 @@ def _config(config_class: type[Any], args: argparse.Namespace) -> Any:
         if name.startswith(_OPTION) and value is not None
     }
     options = {option.name: option for option in dataclasses.fields(config_class)}
-    for name, value in given.items():
+    for name in given:
         if name not in options:
-            raise ValueError(f"--{name} is no option of corpus {args.corpus}; leave it out")
-        choices = get_args(options[name].type)
-        if value not in choices:
-            raise ValueError(f"--{name} is {value!r}; set it to {' or '.join(choices)}")
-    return config_class(**given)
+            raise ValueError(
+                f"--{name.replace('_', '-')} is no option of corpus {args.corpus}; leave it out"
+            )
+    return config_class(
+        **{
+            name: _value(name.replace("_", "-"), text, options[name].type)
+            for name, text in given.items()
+        }
+    )
+
+
+def _value(name: str, text: str, kind: Any) -> Any:
+    """What is written behind a flag, as a field of a corpus's Config takes it."""
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise ValueError(f"--{name} is {text!r}; set it to {' or '.join(get_args(kind))}")
+        return text
+    words = {int: "a whole number", float: "a number"}
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"--{name} is {text!r}; set it to {words[kind]}") from None

@@ -146,6 +146,12 @@ class Straight(soundfile.SoundFile):
         return False
 
 
+def too_short(name: str, lasts_seconds: float, start_seconds: float) -> DecodeError:
+    """The error for a sound of which something behind its end was asked."""
+    reason = f"lasts {lasts_seconds:g} s, so nothing is left from {start_seconds:g} s on"
+    return DecodeError(name, f"too short: {reason}")
+
+
 @contextmanager
 def opened(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
     """A sound to read from, as long as it tells its length.
@@ -201,14 +207,12 @@ def _read(
     start = min(round(start_seconds * sound.samplerate), sound.frames)
     wanted = sound.frames - start
     if start and not wanted:
-        lasts = sound.frames / sound.samplerate
-        reason = f"lasts {lasts:g} s, so nothing is left from {start_seconds:g} s on"
-        raise DecodeError(name, reason)
+        raise too_short(name, sound.frames / sound.samplerate, start_seconds)
     if seconds is not None:
         wanted = min(wanted, round(seconds * sound.samplerate))
     if wanted * sound.channels > MOST_SAMPLES:
         hours = wanted / sound.samplerate / 3600
-        raise DecodeError(name, f"lasts {hours:.1f} h, too long to be decoded at once; cut it")
+        raise DecodeError(name, f"too long: {hours:.1f} h at once; cut it, by --segment-seconds")
     if start:
         sound.seek(start)
     channels = sound.read(wanted, dtype="float32", always_2d=True)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sslaudio.data.index import Index
+from sslaudio.data.report import read_report
 
 _NO_NAME = "(none)"
 
 
 def describe(folder: Path) -> str:
-    """Clips, seconds, splits, labels, licences, size, codec and rate, as lines of text."""
+    """Clips, seconds, size, codec, rate, report, splits, licences, labels, as lines of text."""
     index = Index.open(folder)
     totals = index.totals
     lines = [
@@ -23,6 +24,8 @@ def describe(folder: Path) -> str:
         for name in index.split_names
         for of in [totals.splits[name]]
     ]
+    if report := read_report(folder):
+        lines += ["", *report.lines(), *(f"warning: {words}" for words in report.warnings)]
     lines += _table("split", ("clips", "sound", "hours"), splits)
     lines += _table("licence", ("clips",), _counts(totals.licences))
     lines += _table("label", ("clips",), _counts(totals.labels))

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from sslaudio import plugins
 from sslaudio.data import staging
-from sslaudio.data.corpora.base import Download, Source, is_sound_file
+from sslaudio.data.corpora.base import Download, is_sound_file
 from sslaudio.data.download import bytes_here, retrieve
 from sslaudio.data.progress import ProgressMaker, shown
 from sslaudio.data.unpack import DamagedError, unpack
@@ -37,75 +37,15 @@ class Published:
     steps: str = ""
 
 
-def _librispeech(part: str, size_bytes: int, sha256: str) -> Download:
-    url = f"https://www.openslr.org/resources/12/{part}.tar.gz"
-    return Download(
-        part,
-        (Source(url, size_bytes, f"sha256:{sha256}"),),
-        unpacked_bytes=size_bytes,  # FLAC packs no further
-        inside="LibriSpeech",
-        is_default=part in ("train-clean-100", "dev-clean", "test-clean"),
-        shared=("README.TXT", "LICENSE.TXT", "SPEAKERS.TXT", "CHAPTERS.TXT", "BOOKS.TXT"),
-    )
-
-
-# Sizes and SHA-256: tensorflow/datasets, tensorflow_datasets/url_checksums/librispeech.txt;
-# torchaudio/datasets/librispeech.py has the same SHA-256.
-_LIBRISPEECH = {
-    "train-clean-100": (
-        6_387_309_499,
-        "d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
-    ),
-    "dev-clean": (
-        337_926_286,
-        "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
-    ),
-    "test-clean": (
-        346_663_984,
-        "39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23",
-    ),
-    "dev-other": (
-        314_305_928,
-        "12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365",
-    ),
-    "test-other": (
-        328_757_843,
-        "d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29",
-    ),
-    "train-clean-360": (
-        23_049_477_885,
-        "146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
-    ),
-    "train-other-500": (
-        30_593_501_606,
-        "ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
-    ),
-}
-
-# Until there is sslaudio/data/corpora/librispeech.py: its DOWNLOADS and LICENCE.
-AWAITED = {
-    "librispeech": Published(
-        "librispeech",
-        "CC BY 4.0",
-        tuple(_librispeech(part, *told) for part, told in _LIBRISPEECH.items()),
-    )
-}
-
-
 def published(name: str) -> Published:
     """What may be fetched of a corpus, or how to get it by hand.
 
     Raises:
         ValueError: there is no such corpus; the message names the nearest. Or it does not tell.
     """
-    awaited = AWAITED.get(name)
-    if awaited and name not in plugins.names("corpora"):
-        return awaited
     module = plugins.load("corpora", name)
     downloads, steps = getattr(module, "DOWNLOADS", ()), getattr(module, "STEPS", "")
     if not downloads and not steps:
-        if awaited:
-            return awaited
         raise ValueError(
             f"{name} tells no address to fetch it from: put it into a folder by hand, and go on "
             f"with sslaudio shards build --corpus {name} --root DIR"
@@ -282,9 +222,7 @@ def _check_root(corpus: Published, root: Path, chosen: Sequence[Download], asked
 
 
 def _recognises(corpus: Published, root: Path) -> bool:
-    """Whether the importer takes the root for its corpus; who has none takes any."""
-    if corpus.name in AWAITED and corpus.name not in plugins.names("corpora"):
-        return any(root.iterdir())
+    """Whether the importer takes the root for its corpus."""
     return bool(plugins.load("corpora", corpus.name).recognises(root))
 
 

@@ -153,7 +153,7 @@ def _read(reading: _Reading) -> Record:
             for sample in _samples(file):
                 made.add(sample, file)
         except (tarfile.TarError, EOFError, OSError) as error:
-            made.rejected.append((reading.tar.name, f"no whole tar: {error}"))
+            made.rejected.append((reading.tar.name, 0.0, f"no whole tar: {error}"))
     offsets = np.array(made.rows, OFFSETS).tobytes()
     record = made.record(zlib.crc32(offsets))
     work, tar = reading.record_path.parent, reading.tar.stat()
@@ -192,7 +192,7 @@ class _Rows:
         self.reading = reading
         self.bytes = reading.tar.stat().st_size
         self.rows: list[tuple[int, ...]] = []
-        self.rejected: list[tuple[str, str]] = []
+        self.rejected: list[tuple[str, float, str]] = []
         self.samples: Counter[str] = Counter()
         self.clips: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
@@ -208,7 +208,7 @@ class _Rows:
             audio = self._content(file, sound)
             waveform = decode_bytes(audio, self.reading.sample_rate, name=name)
         except DecodeError as error:
-            self.rejected.append((name, error.reason))
+            self.rejected.append((name, 0.0, error.reason))
             return
         split = fields.get("split") if fields.get("split") in SPLITS else ""
         recording = fields.get("recording")

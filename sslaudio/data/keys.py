@@ -26,6 +26,28 @@ def keys_of(sources: Sequence[str]) -> list[str]:
     ]
 
 
+def keys_of_parts(sources: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """Keys of clips, several of which may be cut from one source.
+
+    Args:
+        sources: paths.
+        parts: what tells a clip apart from the others of its source; empty for a whole one.
+
+    Returns:
+        The source's key, ``-`` and the part. Where another clip has that very key, a part of
+        the path's SHA-256 stands before the part.
+    """
+    once = list(dict.fromkeys(sources))
+    keys = dict(zip(once, keys_of(once), strict=True))
+    pairs = list(zip(sources, parts, strict=True))
+    plain = [f"{keys[source]}-{part}" if part else keys[source] for source, part in pairs]
+    counts = Counter(key.lower() for key in plain)
+    return [
+        f"{_hashed(keys[source], source)}-{part}" if part and counts[key.lower()] > 1 else key
+        for key, (source, part) in zip(plain, pairs, strict=True)
+    ]
+
+
 def _plain(source: str) -> str:
     path = PurePosixPath(source)
     stem = str(path.with_suffix("")) if path.name else source

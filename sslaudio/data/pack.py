@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from jaxtyping import Float32
 
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.decode import DecodeError, decode_bytes, read_bytes
 from sslaudio.data.encode import Codec, encode
 from sslaudio.data.layout import OFFSETS, TAR_BLOCK, Shard, marks
+from sslaudio.data.pieces import sought
 
 WORK_FOLDER = ".build"
 """Inside ``--out``: records of finished shards, and files being written."""
@@ -56,8 +58,8 @@ class Record:
     split_seconds: dict[str, float]
     labels: dict[str, int]
     licences: dict[str, int]
-    rejected: list[tuple[str, str]]
-    """(source, reason) of each file left out."""
+    rejected: list[tuple[str, float, str]]
+    """(source, second at which the clip begins, reason) of each clip left out."""
 
     @classmethod
     def read(cls, path: Path) -> "Record":
@@ -67,7 +69,7 @@ class Record:
     @classmethod
     def of(cls, content: dict[str, Any]) -> "Record":
         """From what such a JSON tells."""
-        rejected = [(source, reason) for source, reason in content.pop("rejected")]
+        rejected = [(source, start, reason) for source, start, reason in content.pop("rejected")]
         return cls(Shard(**content.pop("shard")), rejected=rejected, **content)
 
 
@@ -89,12 +91,19 @@ def pack(packing: Packing) -> Record:
     return record
 
 
-def inputs_digest(clips: tuple[Clip, ...]) -> str:
-    """SHA-256 over the bytes of the clips' files, as :func:`pack` computes it on its way."""
+def inputs_digest(packing: Packing) -> str:
+    """SHA-256 over the clips' files, as :func:`pack` computes it on its way.
+
+    Over a file's bytes; of a clip that is cut from one over its samples, so that a long file is
+    not read whole for each.
+    """
     digest = hashlib.sha256()
-    for clip in clips:
+    for clip in packing.clips:
         try:
-            _digest_file(digest, read_bytes(clip.path))
+            if clip.is_cut:
+                _digest_file(digest, _cut(clip, packing.sample_rate).tobytes())
+            else:
+                _digest_file(digest, read_bytes(clip.path))
         except DecodeError:
             _digest_file(digest, None)
     return digest.hexdigest()
@@ -119,7 +128,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self.rows: list[tuple[Any, ...]] = []
-        self.rejected: list[tuple[str, str]] = []
+        self.rejected: list[tuple[str, float, str]] = []
         self.splits: Counter[str] = Counter()
         self.split_samples: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
@@ -134,16 +143,14 @@ class _Writer:
         self.sample_rate = packing.sample_rate
         data = None
         try:
-            data = read_bytes(clip.path, clip.byte_range)
-            waveform = decode_bytes(
-                data,
-                packing.sample_rate,
-                start_seconds=clip.start_seconds,
-                seconds=clip.seconds,
-                name=clip.source,
-            )
+            if clip.is_cut:
+                waveform = _cut(clip, packing.sample_rate)
+                data = waveform.tobytes()
+            else:
+                data = read_bytes(clip.path)
+                waveform = decode_bytes(data, packing.sample_rate, name=clip.source)
         except DecodeError as error:
-            self.rejected.append((clip.source, error.reason))
+            self.rejected.append((clip.source, clip.start_seconds, error.reason))
             return
         finally:
             _digest_file(self.inputs, data)
@@ -204,10 +211,17 @@ def fields_of(clip: Clip, seconds: float) -> Fields:
         "speaker": clip.speaker,
         "subsets": list(clip.subsets) or None,
         "source": clip.source,
+        "start": clip.start_seconds if clip.is_cut else None,
         "seconds": seconds,
         "licence": clip.licence,
     }
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _cut(clip: Clip, sample_rate: int) -> Float32[np.ndarray, "samples"]:
+    start = round(clip.start_seconds * sample_rate)
+    end = clip.start_seconds + clip.seconds if clip.seconds is not None else None
+    return sought(clip.path, sample_rate, start, None if end is None else round(end * sample_rate))
 
 
 def _member(name: str, data: bytes) -> bytes:

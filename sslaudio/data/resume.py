@@ -88,7 +88,7 @@ def check_same_inputs(packings: Sequence[Packing], inputs: dict[str, str], made:
     made_at = made.stat().st_mtime_ns
     for packing in packings:
         newer = [clip.path for clip in packing.clips if _is_newer(clip.path, made_at)]
-        if newer and inputs_digest(packing.clips) != inputs[packing.name]:
+        if newer and inputs_digest(packing) != inputs[packing.name]:
             raise ValueError(
                 f"source files changed since {packing.out / packing.name} was made from them, "
                 f"one of the newer ones is {newer[0]}; give another --out, or remove "

@@ -186,7 +186,7 @@ class Task:
 def example_of(clip: Clip, target: Target) -> Example:
     """The whole of a corpus's ``clip`` as an example of class ``target``."""
     return Example(
-        key=clip.source,
+        key=clip.name,
         target=target,
         path=clip.path,
         start_seconds=clip.start_seconds,

@@ -6,16 +6,18 @@ In:  a CSV (or TSV) file, or a folder that holds ``labels.csv``, ``metadata.csv`
 Out: the folds or splits of the table, or a seeded split by speaker, recording or clip.
 """
 
-import os
+import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from sslaudio.data.corpora import tables
+from sslaudio.data.corpora import own_table, tables
+from sslaudio.data.corpora.own_table import Columns
 from sslaudio.data.corpora.tables import Row
-from sslaudio.tasks import own_table, splits
+from sslaudio.data.decode import DecodeError
+from sslaudio.tasks import splits
 from sslaudio.tasks.base import (
     PARTS,
     Example,
@@ -29,11 +31,17 @@ from sslaudio.tasks.base import (
 
 CORPUS = None
 """Any: ``--root`` is the table, or the folder that holds it."""
+MEASURED = 50
+"""Files whose length is measured for the nominal one, where the table does not tell it."""
+
+_MEASURING_HZ = 16_000
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Columns):
     """What is told, how the clips are divided, and what the columns are called."""
+
+    KEY: ClassVar[str] = "task.{field}"
 
     target: Literal["auto", "single", "multi", "number"] = "auto"
     """``single``: one class. ``multi``: any number of them. ``number``: to regress. ``auto``: multi
@@ -44,27 +52,6 @@ class Config:
     """Of the seeded split, and of the units that validate where splits name no clip for it."""
     folds: tuple[int | str, ...] = ()
     """Folds to test on; empty for all."""
-    path_column: str = "path"
-    """Of the file, from the table's folder. Needed."""
-    label_column: str = "label"
-    """Of the one class, or the number."""
-    labels_column: str = "labels"
-    """Of several classes."""
-    separator: str = ";"
-    """Between several classes."""
-    split_column: str = "split"
-    """Of train, validation (val, valid, dev) or test (eval); empty for none."""
-    fold_column: str = "fold"
-    """Of whole numbers."""
-    start_column: str = "start"
-    """Of seconds into the file where the clip begins."""
-    end_column: str = "end"
-    """Of seconds into the file where it ends; empty for the file's end."""
-    speaker_column: str = "speaker"
-    """Of who speaks."""
-    recording_column: str = "recording"
-    """Of what the clip was cut from; where it is not told and a file holds several clips, the
-    file."""
 
 
 def build(config: Config, root: Path) -> Task:
@@ -74,13 +61,13 @@ def build(config: Config, root: Path) -> Task:
     kind = _kind(config, table, rows)
     rows = _labelled(config, kind, rows)
     rows, missing = _those_there(config, table, rows)
-    recordings = _recordings(config, rows)
+    recordings = own_table.recordings(config, rows)
     classes = _classes(config, kind, rows)
     clips = [
         splits.Placed(
             replace(_example(config, kind, classes, row), recording=recording),
-            own_table.split(row, config.split_column),
-            own_table.fold(row, config.fold_column),
+            config.split_of(row),
+            config.fold_of(row),
         )
         for row, recording in zip(rows, recordings, strict=True)
     ]
@@ -90,7 +77,7 @@ def build(config: Config, root: Path) -> Task:
     return Task(
         name="csv",
         classes=classes,
-        seconds=own_table.nominal_seconds([clip.example for clip in clips]),
+        seconds=_nominal_seconds([clip.example for clip in clips]),
         split_rule=f"{table.name}: {divided.rule}",
         kind=kind,
         notes=(
@@ -106,12 +93,12 @@ def build(config: Config, root: Path) -> Task:
 
 def _kind(config: Config, table: Path, rows: Sequence[Row]) -> Kind:
     """What is told, once the columns for it and for the path are there."""
-    own_table.check_column(rows, config.path_column, "path_column")
+    config.check(rows, "path_column")
     there = rows[0].cells
     if config.target == "multi":
-        own_table.check_column(rows, config.labels_column, "labels_column")
+        config.check(rows, "labels_column")
     elif config.target != "auto" or config.labels_column not in there:
-        own_table.check_column(rows, config.label_column, "label_column")
+        config.check(rows, "label_column")
     if config.target != "auto":
         return config.target
     if config.label_column in there and config.labels_column in there:
@@ -137,7 +124,7 @@ def _is_number(text: str) -> bool:
 
 def _labelled(config: Config, kind: Kind, rows: Sequence[Row]) -> list[Row]:
     """Each clip once, those without a label left out; of several labels there may be none."""
-    unique = list(_once(config, rows))
+    unique = own_table.once(config, rows)
     column = config.labels_column if kind == "multi" else config.label_column
     if not any(row.text(column) for row in unique):
         raise ValueError(
@@ -156,57 +143,10 @@ def _labelled(config: Config, kind: Kind, rows: Sequence[Row]) -> list[Row]:
     return kept
 
 
-def _once(config: Config, rows: Sequence[Row]) -> list[Row]:
-    first: dict[str, Row] = {}
-    for row in rows:
-        if not row.text(config.path_column):
-            raise row.wrong(f"its {config.path_column} is empty", own_table.MEND)
-        other = first.setdefault(_key(config, row), row)
-        if _told(config, other) != _told(config, row):
-            raise row.wrong(
-                f"{_key(config, row)} is in line {other.line} too, and tells otherwise there",
-                own_table.MEND,
-            )
-    if len(first) < len(rows):
-        warnings.warn(
-            f"{rows[0].table}: {len(rows) - len(first)} lines that repeat another are left out",
-            stacklevel=4,
-        )
-    return list(first.values())
-
-
-def _told(config: Config, row: Row) -> dict[str, str]:
-    return row.cells | {config.path_column: _file(config, row)}
-
-
-def _file(config: Config, row: Row) -> str:
-    """The path, written one way: ``./a.wav`` and ``a.wav`` are one file."""
-    return Path(os.path.normpath(row.text(config.path_column))).as_posix()
-
-
-def _key(config: Config, row: Row) -> str:
-    """The file; the second that a clip begins at as well, where several may lie in a file."""
-    start = row.text(config.start_column)
-    return _file(config, row) + (f"#{start}" if start else "")
-
-
-def _recordings(config: Config, rows: Sequence[Row]) -> list[str | None]:
-    """What each clip was cut from; its file, where some are told or a file holds several."""
-    told = [row.text(config.recording_column) for row in rows]
-    files = [_file(config, row) for row in rows]
-    if not any(told) and len(set(files)) == len(files):
-        return [None] * len(rows)
-    return [recording or file for recording, file in zip(told, files, strict=True)]
-
-
-def _path(config: Config, row: Row) -> Path:
-    return row.table.parent / row.text(config.path_column)
-
-
 def _those_there(config: Config, table: Path, rows: Sequence[Row]) -> tuple[list[Row], int]:
-    there = [row for row in rows if _path(config, row).is_file()]
+    there = [row for row in rows if config.path_of(row).is_file()]
     if not there:
-        first = f", the first is {_path(config, rows[0])}" if rows else ""
+        first = f", the first is {config.path_of(rows[0])}" if rows else ""
         raise ValueError(
             f"none of the {len(rows)} labelled files of {table} is there{first}; paths are read "
             f"from the table's folder: put it beside the sound, or set task.path_column"
@@ -219,8 +159,7 @@ def _labels(config: Config, kind: Kind, row: Row) -> list[str]:
         return []
     if kind == "single":
         return [row.text(config.label_column)]
-    parts = row.text(config.labels_column).split(config.separator)
-    return [label for part in parts if (label := part.strip())]
+    return list(config.labels_of(row))
 
 
 def _classes(config: Config, kind: Kind, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -235,17 +174,34 @@ def _target(config: Config, kind: Kind, classes: Sequence[str], row: Row) -> Tar
 
 
 def _example(config: Config, kind: Kind, classes: Sequence[str], row: Row) -> Example:
-    start = own_table.seconds(row, config.start_column) or 0.0
-    end = own_table.seconds(row, config.end_column)
-    if end is not None and end <= start:
-        raise row.wrong(
-            f"the clip ends at {end:g} s, not after its start at {start:g} s", own_table.MEND
-        )
+    start, seconds = config.span_of(row)
     return Example(
-        key=_key(config, row),
+        key=config.place_of(row),
         target=_target(config, kind, classes, row),
-        path=_path(config, row),
+        path=config.path_of(row),
         start_seconds=start,
-        seconds=None if end is None else end - start,
-        speaker=row.text(config.speaker_column) or None,
+        seconds=seconds,
+        speaker=config.speaker_of(row),
     )
+
+
+def _nominal_seconds(examples: Sequence[Example]) -> float:
+    """The median length of the clips, or of an even choice of those that must be measured."""
+    told = [example.seconds for example in examples if example.seconds is not None]
+    if len(told) == len(examples):
+        return statistics.median(told)
+    step = -(-len(examples) // MEASURED)
+    lengths = [length for example in examples[::step] if (length := _length(example))]
+    if not lengths:
+        raise ValueError(
+            f"no file that was tried holds sound that can be read, the first is {examples[0].path}"
+        )
+    return statistics.median(lengths)
+
+
+def _length(example: Example) -> float | None:
+    """Seconds; None where the file cannot be read, which training says of it."""
+    try:
+        return len(example.waveform(_MEASURING_HZ)) / _MEASURING_HZ
+    except DecodeError:
+        return None

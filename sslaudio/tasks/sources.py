@@ -183,6 +183,7 @@ def _from_shards(corpus: str, folder: Path) -> Source:
             licence=sample.fields.get("licence"),
             subsets=tuple(sample.fields.get("subsets", ())),
             byte_range=sample.byte_range,
+            part=str(sample.fields.get("start", "")),
         )
         for sample in shards.examples()
     )

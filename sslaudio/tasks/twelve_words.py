@@ -89,7 +89,7 @@ class Archived:
 def words(clips: Sequence[Clip], part: str, labels: Sequence[str] = ()) -> list[Piece]:
     """The corpus's own clips of ``part`` that are a class by their word; of ``labels`` if any."""
     return [
-        Piece(clip, clip.label, clip.source)
+        Piece(clip, clip.label, clip.name)
         for clip in clips
         if clip.split == part and clip.label and not is_archived_alone(clip)
         if not labels or clip.label in labels
@@ -115,7 +115,7 @@ def parts(clips: Sequence[Clip], archived: Archived, training: str) -> dict[str,
 
 
 def _pieces(clips: Sequence[Clip]) -> list[Piece]:
-    return [Piece(clip, str(clip.label), clip.source) for clip in clips]
+    return [Piece(clip, str(clip.label), clip.name) for clip in clips]
 
 
 def _all_unknown(clips: Sequence[Clip], part: str) -> list[Piece]:
@@ -149,10 +149,10 @@ def _whole_noise(clips: Sequence[Clip], archived: Archived) -> list[Piece]:
     Without the archive test is cut from the files' ends, which training then leaves out.
     """
     if archived.silence:
-        return [Piece(noise, SILENCE, noise.source) for noise in _noises(clips)]
+        return [Piece(noise, SILENCE, noise.name) for noise in _noises(clips)]
     share, _ = NOISE_SPANS["test"]
     return [
-        Piece(noise, SILENCE, f"{noise.source}#train", seconds=share * _length(noise))
+        Piece(noise, SILENCE, f"{noise.name}#train", seconds=share * _length(noise))
         for noise in _noises(clips)
     ]
 
@@ -173,6 +173,6 @@ def _cut_silence(clips: Sequence[Clip], part: str, count: int) -> list[Piece]:
         start, end = (share * lengths[file] for share in NOISE_SPANS[part])
         seconds = min(CLIP_SECONDS, end - start)
         start += (round_index + 0.5) / cuts_a_file * (end - start - seconds)
-        key = f"{noises[file].source}#{part}{round_index}"
+        key = f"{noises[file].name}#{part}{round_index}"
         pieces.append(Piece(noises[file], SILENCE, key, start, seconds))
     return pieces

@@ -33,7 +33,14 @@ def test_build_info_and_verify(fsdd, tmp_path, capsys):
 
     assert run("build", "--corpus", "fsdd", "--root", fsdd, "--out", out, "--jobs", 1) == 0
     built = capsys.readouterr()
-    assert f"{out} built: 12 clips, 0.00 h in 1 shards\n" == built.out
+    head, *report = built.out.splitlines()
+    assert head == f"{out} built: 12 clips, 0.00 h in 1 shards"
+    assert [line.split()[:2] for line in report] == [
+        ["listed", "12"],
+        ["there", "12"],
+        ["built", "12"],
+        ["rejected", "0"],
+    ]
     assert "12 of 12" in built.err
     assert run("info", out) == 0
     table = capsys.readouterr().out

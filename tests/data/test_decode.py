@@ -68,7 +68,7 @@ def test_a_crop_that_begins_beyond_the_end_says_how_long_the_file_is(tmp_path):
     path = tmp_path / "short.wav"
     soundfile.write(path, tone(16_000, 0.5), 16_000)
 
-    with pytest.raises(DecodeError, match=r"short\.wav: lasts 0\.5 s, .* from 9 s on"):
+    with pytest.raises(DecodeError, match=r"short\.wav: too short: lasts 0\.5 s, .* from 9 s on"):
         decode(path, 16_000, start_seconds=9.0)
 
 

@@ -386,7 +386,7 @@ def test_volumes_of_a_split_zip_are_fetched_and_unpacked(server, tmp_path, monke
 
 
 def test_archives_may_share_what_is_said_to_be_shared(server, tmp_path, monkeypatch):
-    corpus = fetch.AWAITED["librispeech"]
+    corpus = fetch.published("librispeech")
     mine = []
     for one in corpus.downloads[:2]:
         part = tmp_path / one.part / "LibriSpeech"
@@ -409,9 +409,9 @@ def test_archives_may_share_what_is_said_to_be_shared(server, tmp_path, monkeypa
     assert [one.part for one in again.finished] == ["train-clean-100", "dev-clean"]
 
 
-@pytest.mark.parametrize("name", [*plugins.names("corpora"), "librispeech"])
+@pytest.mark.parametrize("name", plugins.names("corpora"))
 def test_every_corpus_tells_how_it_is_got(name, tmp_path, capsys):
-    if name == "folder":
+    if name in ("folder", "csv"):  # one's own
         return
     corpus = fetch.published(name)
 

@@ -3,7 +3,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sslaudio.data.keys import keys_of
+from sslaudio.data.keys import keys_of, keys_of_parts
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
@@ -39,3 +39,22 @@ def test_keys_are_ascii_short_and_unique(sources):
 
     assert len(set(keys)) == len(sources)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,80}", key) for key in keys)
+
+
+@example([("a.wav", ["0000"]), ("a-0000.wav", [""]), ("A.flac", ["0000", "0001"])])
+@example([("a.wav", ["0000-0001"]), ("a-0000.wav", ["0001"])])
+@given(
+    st.lists(
+        st.tuples(names, st.lists(st.sampled_from(["", "0000", "0001", "0001-0000"]), unique=True)),
+        unique_by=lambda source: source[0],
+        max_size=10,
+    )
+)
+def test_keys_of_parts_begin_with_their_sources_and_are_unique(sources):
+    pairs = [(source, part) for source, parts in sources for part in parts]
+
+    keys = keys_of_parts([source for source, _ in pairs], [part for _, part in pairs])
+
+    assert len({key.lower() for key in keys}) == len(pairs)
+    assert all(key.endswith(part) for key, (_, part) in zip(keys, pairs, strict=True))
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,91}", key) for key in keys)

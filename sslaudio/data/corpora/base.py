@@ -6,6 +6,9 @@ corpus has ``DOWNLOADS``, a tuple of :class:`Download`, or ``STEPS``, what to do
 """
 
 import os
+import unicodedata
+import warnings
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -50,6 +53,8 @@ class Clip:
     """Length of the clip; None reads to the end of the file."""
     byte_range: tuple[int, int] | None = None
     """Where in ``path`` the encoded sound lies, for a clip that was read from a shard."""
+    part: str = ""
+    """Tells clips that were cut from one file apart; ends their keys."""
 
     def __post_init__(self) -> None:
         if self.split not in (None, *SPLITS):
@@ -62,6 +67,56 @@ class Clip:
                 f"{self.source} has both a label and labels; an importer gives label where every "
                 f"clip has one class, labels where a clip may have several"
             )
+
+    @property
+    def name(self) -> str:
+        """Unique in its corpus: the source, and which part of it the clip is."""
+        return f"{self.source}#{self.part}" if self.part else self.source
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the clip is a part of its file, or of its member of a shard."""
+        return self.start_seconds > 0 or self.seconds is not None
+
+
+class LeftOutWarning(UserWarning):
+    """Some sound files are nobody's clip; ``files`` is how many."""
+
+    def __init__(self, words: str, files: int) -> None:
+        super().__init__(words)
+        self.files = files
+
+
+def warn_of_left_out(paths: Collection[Path], reason: str) -> None:
+    """Say how many sound files are nobody's clip, and why."""
+    if paths:
+        words = f"{len(paths)} files are left out, since {reason}; the first is {min(paths)}"
+        warnings.warn(LeftOutWarning(words, len(paths)), stacklevel=3)
+
+
+def comparable(name: str) -> str:
+    """A name as others are compared with it: an é may be written as one character or as two."""
+    return unicodedata.normalize("NFC", name)
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """Files by their (comparable) names without suffix; of several, the first."""
+    files: dict[str, Path] = {}
+    for path in paths:
+        files.setdefault(comparable(path.stem), path)
+    return files
+
+
+def one_of_each(paths: Iterable[Path]) -> list[Path]:
+    """Of files in one folder whose names differ in the suffix alone the first, the others warned
+    of; sorted."""
+    paths = sorted(paths)
+    first: dict[tuple[Path, str], Path] = {}
+    for path in paths:
+        first.setdefault((path.parent, comparable(path.stem)), path)
+    kept = list(first.values())
+    warn_of_left_out(set(paths) - set(kept), "another file of the name serves")
+    return kept
 
 
 @dataclass(frozen=True)
@@ -137,20 +192,22 @@ def sound_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def corpus_root(root: Path | None, corpus: str) -> Path:
+def corpus_root(root: Path | None, corpus: str, file_serves: bool = False) -> Path:
     """The folder of a corpus: ``--root``, or else ``$SSLAUDIO_DATA/CORPUS``.
 
     Args:
         root: as given with ``--root``; None where it was not.
         corpus: name of the importer, such as ``speech_commands``.
+        file_serves: whether ``--root`` may be a file.
 
     Raises:
         ValueError: neither leads to a folder; the message names both ways.
     """
     ways = f"give --root DIR, or set $SSLAUDIO_DATA to the folder that holds {corpus}/"
     if root is not None:
-        if not root.is_dir():
-            raise ValueError(f"--root {root} is no folder; {ways}")
+        if not root.is_dir() and not (file_serves and root.is_file()):
+            kind = "neither a folder nor a file" if file_serves else "no folder"
+            raise ValueError(f"--root {root} is {kind}; {ways}")
         return root
     data = os.environ.get("SSLAUDIO_DATA")
     if not data:

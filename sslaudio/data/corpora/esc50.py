@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslaudio.data.corpora import tables
-from sslaudio.data.corpora.base import Clip, Download, Source, is_sound_file
+from sslaudio.data.corpora.base import Clip, Download, Source, by_stem, comparable, is_sound_file
 
 TABLE = "meta/esc50.csv"
 ATTRIBUTION = "meta/attribution.csv"
@@ -67,9 +67,7 @@ def build(config: Config, root: Path) -> list[Clip]:
         )
     rows = tables.read(table, _COLUMNS)
     paths = sorted(path for path in root.glob("audio/*") if is_sound_file(path))
-    files: dict[str, Path] = {}
-    for path in paths:
-        files.setdefault(path.stem, path)
+    files = by_stem(paths)
     licences = _read_licences(root / ATTRIBUTION)
     clips = [_clip(row, root, files, licences) for _, row in tables.unlike_before(rows, "filename")]
     tables.warn_of_unlisted(set(paths) - {clip.path for clip in clips}, TABLE)
@@ -89,7 +87,11 @@ def _read_licences(table: Path) -> dict[str, str]:
                 stacklevel=3,
             )
             return {}
-        return {Path(row["filename"]).stem: row["licence"] for row in reader if row["licence"]}
+        return {
+            Path(comparable(row["filename"])).stem: row["licence"]
+            for row in reader
+            if row["licence"]
+        }
 
 
 def _clip(
@@ -98,7 +100,10 @@ def _clip(
     files: dict[str, Path],
     licences: dict[str, str],
 ) -> Clip:
-    name = Path(row["filename"])
+    empty = next((column for column in ("filename", "category") if not row.text(column)), None)
+    if empty:
+        raise row.wrong(f"its {empty} is empty")
+    name = Path(comparable(row["filename"]))
     path = files.get(name.stem, root / "audio" / name.name)
     return Clip(
         path,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslaudio.data.corpora import tables
-from sslaudio.data.corpora.base import Clip, Download, Source, is_sound_file
+from sslaudio.data.corpora.base import Clip, Download, Source, by_stem, comparable, is_sound_file
 
 GROUND_TRUTH = "FSD50K.ground_truth"
 PARTS = ("dev", "eval")
@@ -116,13 +116,11 @@ def _part(root: Path, part: str, names: dict[str, str]) -> list[Clip]:
     table = root / GROUND_TRUTH / f"{part}.csv"
     rows = tables.read(table, (*_COLUMNS, "split") if part == "dev" else _COLUMNS)
     paths = sorted(path for path in root.glob(f"FSD50K.{part}_audio/*") if is_sound_file(path))
-    files: dict[str, Path] = {}
-    for path in paths:
-        files.setdefault(path.stem, path)
+    files = by_stem(paths)
     licences = _licences(root / "FSD50K.metadata" / f"{part}_clips_info_FSD50K.json")
     clips = []
     for name, row in tables.unlike_before(rows, "fname"):
-        path = files.get(name, root / f"FSD50K.{part}_audio" / f"{name}.wav")
+        path = files.get(comparable(name), root / f"FSD50K.{part}_audio" / f"{name}.wav")
         clips.append(
             Clip(
                 path,
@@ -143,10 +141,11 @@ def _labels(row: tables.Row, names: dict[str, str]) -> tuple[str, ...]:
     """By machine id: names may hold commas, which also part them."""
     if not row["fname"] or not row["mids"]:
         raise row.wrong(f"its {'mids' if row['fname'] else 'fname'} is empty")
-    unknown = [mid for mid in row["mids"].split(",") if mid not in names]
+    mids = [mid.strip() for mid in row["mids"].split(",")]
+    unknown = [mid for mid in mids if mid not in names]
     if unknown:
         raise row.wrong(f"its class {unknown[0]!r} of {row['labels']!r} is not in vocabulary.csv")
-    return tuple(dict.fromkeys(names[mid] for mid in row["mids"].split(",")))
+    return tuple(dict.fromkeys(names[mid] for mid in mids))
 
 
 def _split(row: tables.Row) -> str:
@@ -160,7 +159,7 @@ def _licences(file: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = json.loads(file.read_text(encoding="utf-8-sig"))
         return {name: str(clip["license"]) for name, clip in told.items() if clip["license"]}
     except (ValueError, TypeError, KeyError, AttributeError):
         warnings.warn(f"{file} does not tell a license a clip: none is given", stacklevel=4)

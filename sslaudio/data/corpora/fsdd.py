@@ -9,7 +9,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslaudio.data.corpora.base import Clip, Download, Source, is_sound_file
+from sslaudio.data.corpora.base import (
+    Clip,
+    Download,
+    Source,
+    is_sound_file,
+    one_of_each,
+    warn_of_left_out,
+)
 
 LICENCE = "CC BY-SA 4.0"
 TEST_TAKES = 5
@@ -52,16 +59,19 @@ def recognises(root: Path) -> bool:
 
 def build(config: Config, root: Path) -> list[Clip]:
     """Every recording, sorted by path."""
+    there = [path for path in root.glob("recordings/*") if is_sound_file(path)]
+    named = [path for path in there if _NAME.fullmatch(path.stem)]
     clips = [
         _clip(path, root, name)
-        for path in root.glob("recordings/*")
-        if is_sound_file(path) and (name := _NAME.fullmatch(path.stem))
+        for path in one_of_each(named)
+        if (name := _NAME.fullmatch(path.stem))
     ]
     if not clips:
         raise ValueError(
             f"{root} is not FSDD: looked for {LAYOUT}; "
             f"set --root to the folder that holds recordings/"
         )
+    warn_of_left_out(set(there) - set(named), f"their names are not like {LAYOUT}")
     return sorted(clips, key=lambda clip: clip.source)
 
 

@@ -9,12 +9,11 @@ A listed file that is missing becomes a clip whose path does not exist.
 """
 
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslaudio.data.corpora.base import Clip, is_sound_file
+from sslaudio.data.corpora.base import Clip, by_stem, is_sound_file, warn_of_left_out
 
 EMOTIONS = {
     "ang": "angry",
@@ -96,14 +95,12 @@ def _sessions(root: Path) -> Iterator[tuple[Path, int]]:
 def _session(folder: Path, number: int, root: Path) -> list[Clip]:
     turns = _read_turns(folder)
     sounds = sorted(folder.glob("sentences/wav/*/*"))
-    files = {path.stem: path for path in sounds if is_sound_file(path)}
-    unrated = sorted(set(files) - set(turns))
-    if unrated:
-        warnings.warn(
-            f"{len(unrated)} files of {folder / 'sentences'} are left out, since no table rates "
-            f"them; the first is {files[unrated[0]].name}",
-            stacklevel=3,
-        )
+    sounds = [path for path in sounds if is_sound_file(path)]
+    files = by_stem(sounds)
+    serving = {files[utterance] for utterance in turns if utterance in files}
+    warn_of_left_out(
+        set(sounds) - serving, "no table rates them or another file of the name serves"
+    )
     clips = []
     for utterance, turn in turns.items():
         absent = folder / "sentences" / "wav" / turn.dialogue / f"{utterance}.wav"

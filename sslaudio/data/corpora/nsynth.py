@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sslaudio.data.corpora.base import Clip, Download, Source, is_sound_file
+from sslaudio.data.corpora import tables
+from sslaudio.data.corpora.base import Clip, Download, Source, by_stem, comparable, is_sound_file
 
 PARTS = {"nsynth-train": "train", "nsynth-valid": "validation", "nsynth-test": "test"}
 """Folder to split."""
@@ -102,18 +103,14 @@ def _read_table(table: Path) -> dict[str, dict[str, Any]]:
 def _part(root: Path, folder: str, notes: dict[str, dict[str, Any]]) -> list[Clip]:
     audio = root / folder / "audio"
     there = sorted(audio.iterdir()) if audio.is_dir() else []
-    files = {path.stem: path.name for path in there if is_sound_file(path)}
-    unlisted = sorted(set(files) - set(notes))
-    if unlisted:
-        warnings.warn(
-            f"{len(unlisted)} files of {audio} are not in {folder}/{TABLE} and are left out, the "
-            f"first is {files[unlisted[0]]}",
-            stacklevel=3,
-        )
+    there = [path for path in there if is_sound_file(path)]
+    files = by_stem(there)
+    paths = {note: files.get(comparable(note), audio / f"{note}.wav") for note in notes}
+    tables.warn_of_unlisted(set(there) - set(paths.values()), f"{folder}/{TABLE}")
     return [
         Clip(
-            audio / (name := files.get(note, f"{note}.wav")),
-            f"{folder}/audio/{name}",
+            paths[note],
+            f"{folder}/audio/{paths[note].name}",
             label=told["instrument_family_str"],
             split=PARTS[folder],
             recording=told["instrument_str"],

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sslaudio.data.corpora.base import Clip, Download, Source, is_sound_file
+from sslaudio.data.corpora.base import Clip, Download, Source, is_sound_file, one_of_each
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 """Split to the published file that lists its clips."""
@@ -103,7 +103,7 @@ def recognises(root: Path) -> bool:
 
 def build(config: Config, root: Path) -> list[Clip]:
     """Every word's clips and the background noise, sorted by path."""
-    words = [path for path in _sound_files(root, "*") if _is_word_clip(path)]
+    words = one_of_each(path for path in _sound_files(root, "*") if _is_word_clip(path))
     if not words:
         raise ValueError(
             f"{root} is not Speech Commands: looked for {LAYOUT}; "
@@ -113,7 +113,7 @@ def build(config: Config, root: Path) -> list[Clip]:
     clips = [_word_clip(path, root, listed) for path in words]
     clips = _with_archives(clips, root)
     clips += _missing(listed or {}, clips, root)
-    clips += [_noise_clip(path, root) for path in _sound_files(root, NOISE_FOLDER)]
+    clips += [_noise_clip(path, root) for path in one_of_each(_sound_files(root, NOISE_FOLDER))]
     return sorted(clips, key=lambda clip: clip.source)
 
 
@@ -169,7 +169,7 @@ def _read_lists(root: Path) -> dict[str, str] | None:
         return None
     listed: dict[str, str] = {}
     for split, name in LISTS.items():
-        for line in (root / name).read_text(encoding="utf-8").splitlines():
+        for line in (root / name).read_text(encoding="utf-8-sig").splitlines():
             entry = _without_suffix(line.strip())
             if listed.get(entry, split) != split:
                 raise ValueError(f"{entry} is in both split lists of {root}; mend {name}")
@@ -229,7 +229,7 @@ def _with_archives(words: Sequence[Clip], root: Path) -> list[Clip]:
 def _archived_files(root: Path) -> Iterator[tuple[str, Path, str]]:
     """Subset, path and source of every sound of the test archives."""
     for label in (SILENCE, UNKNOWN):
-        for path in _sound_files(root, label):
+        for path in one_of_each(_sound_files(root, label)):
             yield ARCHIVE, path, path.relative_to(root).as_posix()
     beside = root.resolve().parent
     folders = {place.name: place for place in beside.glob(f"{ARCHIVE}_v0.0*") if place.is_dir()}
@@ -237,7 +237,7 @@ def _archived_files(root: Path) -> Iterator[tuple[str, Path, str]]:
     folders |= {place.name: place for place in root.glob(f"{ARCHIVE}_v0.0*") if place.is_dir()}
     for name, folder in sorted(folders.items()):
         archive = name[: len(f"{ARCHIVE}_v0.0N")]
-        for path in sorted(_sound_files(folder, "*")):
+        for path in one_of_each(_sound_files(folder, "*")):
             if _is_word_clip(path) or path.parent.name in (SILENCE, UNKNOWN):
                 above = "" if folder.parent == root else "../"
                 yield archive, path, f"{above}{path.relative_to(folder.parent).as_posix()}"

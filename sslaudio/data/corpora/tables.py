@@ -7,10 +7,11 @@ Out: its rows. Empty lines are none; nor are lines that begin with ``#``, where 
 
 import csv
 import math
-import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from sslaudio.data.corpora.base import warn_of_left_out
 
 _CURE = "mend the table or restore the published one"
 
@@ -110,12 +111,7 @@ def unlike_before(rows: Iterable[Row], column: str) -> Iterable[tuple[str, Row]]
 
 def warn_of_unlisted(paths: Collection[Path], table: str) -> None:
     """Say how many sound files no row of ``table`` names, or another file serves for."""
-    if paths:
-        warnings.warn(
-            f"{len(paths)} files are left out, since {table} does not name them or another file "
-            f"of the name serves; the first is {min(paths)}",
-            stacklevel=3,
-        )
+    warn_of_left_out(paths, f"{table} does not name them or another file of the name serves")
 
 
 def _columns(table: Path, cells: Sequence[str], needed: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslaudio.data.corpora import tables
-from sslaudio.data.corpora.base import Clip, Download, Source, is_sound_file
+from sslaudio.data.corpora.base import Clip, Download, Source, by_stem, comparable, is_sound_file
 
 TABLE = "metadata/UrbanSound8K.csv"
 LICENCE = "CC BY-NC 3.0"
@@ -63,21 +63,23 @@ def build(config: Config, root: Path) -> list[Clip]:
         )
     rows = tables.read(table, _COLUMNS)
     paths = sorted(path for path in root.glob("audio/fold*/*") if is_sound_file(path))
-    files: dict[tuple[str, str], Path] = {}
-    for path in paths:
-        files.setdefault((path.parent.name, path.stem), path)
+    files = {
+        folder.name: by_stem(path for path in paths if path.parent == folder)
+        for folder in {path.parent for path in paths}
+    }
     clips = [_clip(row, root, files) for _, row in tables.unlike_before(rows, "slice_file_name")]
     tables.warn_of_unlisted(set(paths) - {clip.path for clip in clips}, TABLE)
     return sorted(clips, key=lambda clip: clip.source)
 
 
-def _clip(row: tables.Row, root: Path, files: dict[tuple[str, str], Path]) -> Clip:
+def _clip(row: tables.Row, root: Path, files: dict[str, dict[str, Path]]) -> Clip:
     fold = row.whole("fold", FOLDS)
     empty = next((column for column in _COLUMNS if not row[column]), None)
     if empty:
         raise row.wrong(f"its {empty} is empty")
-    name = Path(row["slice_file_name"]).name
-    path = files.get((f"fold{fold}", Path(name).stem), root / "audio" / f"fold{fold}" / name)
+    name = Path(comparable(row["slice_file_name"]))
+    absent = root / "audio" / f"fold{fold}" / name.name
+    path = files.get(f"fold{fold}", {}).get(name.stem, absent)
     return Clip(
         path,
         path.relative_to(root).as_posix(),

@@ -10,10 +10,10 @@ A listed file that is missing becomes a clip whose path does not exist. The arch
 
 import os
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from sslaudio.data.corpora import tables
 from sslaudio.data.corpora.base import Clip, sound_files
 
 LIST = "iden_split.txt"
@@ -119,18 +119,13 @@ def _read_list(table: Path) -> dict[str, re.Match[str]]:
 def _files(root: Path, listed: dict[str, re.Match[str]]) -> dict[str, str]:
     """Sources by ``SPEAKER/VIDEO/NNNNN``; the first of several, with a warning of the rest."""
     files: dict[str, str] = {}
-    left_out = []
+    left_out: list[Path] = []
     for path in sound_files(root):
         source = path.relative_to(root).as_posix()
         entry = _without_suffix("/".join(path.parts[-3:]))
         if entry not in listed or files.setdefault(entry, source) != source:
-            left_out.append(source)
-    if left_out:
-        warnings.warn(
-            f"{len(left_out)} files below {root} are left out, since {LIST} does not name them or "
-            f"another file serves for the line; the first is {left_out[0]}",
-            stacklevel=3,
-        )
+            left_out.append(path)
+    tables.warn_of_unlisted(left_out, LIST)
     return files
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslaudio.data.corpora.base import Clip, is_sound_file
+from sslaudio.data.corpora.base import Clip, comparable, is_sound_file, warn_of_left_out
 
 LANGUAGES = {
     "English": ("en", "eng", "english", "speechcorpus"),
@@ -68,23 +68,26 @@ def recognises(root: Path) -> bool:
 
 def build(config: Config, root: Path) -> list[Clip]:
     """Every file of every submission, sorted by path."""
-    submissions = {
-        submission: (language, _sounds(Path(submission)))
-        for folder, language in _language_folders(root)
-        for submission in _submissions(folder)
-    }
-    clips = [
-        _clip(path, root, language, submission)
-        for submission, (language, paths) in submissions.items()
-        for path in paths
-    ]
+    submissions: dict[tuple[str, str], Path] = {}
+    clips, left_out, silent = [], [], []
+    for folder, language in _language_folders(root):
+        for submission in sorted(map(Path, _submissions(folder))):
+            paths, others = _sounds(submission)
+            name = comparable(submission.name)
+            if submissions.setdefault((language, name), submission) != submission:
+                left_out += paths + others
+                continue
+            clips += [_clip(path, root, language, name) for path in paths]
+            left_out += others
+            silent += [] if paths else [submission]
     if not clips:
         raise ValueError(
             f"{root} is not VoxForge: looked for {LAYOUT}; set --root to the folder that holds "
             f"the languages"
         )
     _warn_of_other_languages(root)
-    _warn_of_empty([submission for submission, (_, paths) in submissions.items() if not paths])
+    _warn_of_empty(silent)
+    warn_of_left_out(left_out, "another file of the name serves")
     return sorted(clips, key=lambda clip: clip.source)
 
 
@@ -93,9 +96,10 @@ def split_by_hash(user: str) -> str:
 
     By a hash of the name alone: neither the other users nor the languages matter.
     """
-    if user.casefold() == ANONYMOUS:
+    user = comparable(user).casefold()
+    if user == ANONYMOUS:
         return "train"
-    digest = hashlib.sha256(f"voxforge {user.casefold()}".encode()).digest()
+    digest = hashlib.sha256(f"voxforge {user}".encode()).digest()
     tenth = int.from_bytes(digest[:8]) * 10 >> 64
     return {8: "validation", 9: "test"}.get(tenth, "train")
 
@@ -103,7 +107,7 @@ def split_by_hash(user: str) -> str:
 def _language_folders(root: Path) -> Iterator[tuple[Path, str]]:
     """The folders that hold submissions, and their language."""
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        language = _LANGUAGE_OF.get(folder.name.casefold())
+        language = _LANGUAGE_OF.get(comparable(folder.name).casefold())
         if language and folder.is_dir():
             yield from ((folder / name, language) for name in _HOLDERS)
 
@@ -117,26 +121,27 @@ def _submissions(folder: Path) -> Iterator[str]:
                     yield entry.path
 
 
-def _sounds(submission: Path) -> list[Path]:
-    found = {
-        path.stem: path
-        for folder in _SOUNDS
-        for path in sorted((submission / folder).glob("*"))
-        if is_sound_file(path)
-    }
-    return list(found.values())
+def _sounds(submission: Path) -> tuple[list[Path], list[Path]]:
+    """The sounds of a submission, and those for which another serves."""
+    found: dict[str, Path] = {}
+    left_out: list[Path] = []
+    for folder in _SOUNDS:
+        for path in sorted((submission / folder).glob("*")):
+            if is_sound_file(path):
+                left_out += [found[path.stem]] if path.stem in found else []
+                found[path.stem] = path
+    return list(found.values()), left_out
 
 
 def _clip(path: Path, root: Path, language: str, submission: str) -> Clip:
-    name = Path(submission).name
-    told = _SUBMISSION.fullmatch(name)
+    told = _SUBMISSION.fullmatch(submission)
     assert told is not None, "as _submissions chose it"
     return Clip(
         path,
         path.relative_to(root).as_posix(),
         label=language,
         split=split_by_hash(told["user"]),
-        recording=name,
+        recording=submission,
         speaker=None if told["user"].casefold() == ANONYMOUS else f"{language} {told['user']}",
         licence=LICENCE,
     )
@@ -146,7 +151,7 @@ def _warn_of_other_languages(root: Path) -> None:
     others = [
         folder.name
         for folder in sorted(root.iterdir())
-        if folder.name.casefold() not in _LANGUAGE_OF
+        if comparable(folder.name).casefold() not in _LANGUAGE_OF
         and any(next(_submissions(folder / name), None) for name in _HOLDERS)
     ]
     if others:
@@ -157,7 +162,7 @@ def _warn_of_other_languages(root: Path) -> None:
         )
 
 
-def _warn_of_empty(submissions: list[str]) -> None:
+def _warn_of_empty(submissions: list[Path]) -> None:
     if submissions:
         warnings.warn(
             f"{len(submissions)} submissions are left out, since they hold no sound in "

@@ -111,3 +111,116 @@ def test_a_big_part_is_listed_by_one_scan(root, monkeypatch):
     assert [clip.path for clip in clips if clip.path not in set(paths)] == [
         folder / "00000000000.wav"
     ]
+
+
+@pytest.mark.parametrize("part", audioset.PARTS)
+def test_folders_may_bear_other_names_in_use(root, part):
+    before = by_id(root)
+    for name in audioset.FOLDERS[part]:
+        for holder in (root / "audio", root):
+            (folder,) = [
+                at / known
+                for at in (root / "audio", root)
+                for known in audioset.FOLDERS[part]
+                if (at / known).is_dir()
+            ]
+            folder.rename(holder / name)
+
+            after = by_id(root)
+
+            assert {key: clip.path.name for key, clip in after.items()} == {
+                key: clip.path.name for key, clip in before.items()
+            }
+            assert all(clip.path.is_file() for clip in after.values())
+
+
+def test_one_folder_may_serve_all_parts(root):
+    before = by_id(root)
+    for place, folder in enumerate([*(root / "audio").iterdir(), root / "eval"]):
+        folder.rename(root / "audio" / f"{place}")
+    (root / "audio" / "nobody12345.wav").write_bytes(b"")
+
+    with pytest.warns(UserWarning, match="1 files are left out") as heard:
+        after = by_id(root)
+
+    assert len(heard) == 1
+    assert after.keys() == before.keys()
+    assert {name: clip.subsets for name, clip in after.items()} == {
+        name: clip.subsets for name, clip in before.items()
+    }
+    assert all(clip.path.is_file() for clip in after.values())
+
+
+@pytest.fixture
+def many(root):
+    """A thousand rows in each training part; of the files, two are there."""
+    for letter, part in (("b", "balanced_train"), ("u", "unbalanced_train")):
+        rewrite(root, part, *(f'{letter}{n:010}, 0, 10, "/m/09x0r"' for n in range(1_000)))
+    miniature.sounds(root, *(f"audio/balanced_train/b{n:010}.wav" for n in range(2)))
+    return root
+
+
+def chosen(root, **config):
+    return audioset.beside(Config(**config), root)["chosen.txt"].split()
+
+
+def test_a_fraction_is_chosen_by_a_hash_of_the_youtube_id_alone():
+    # `printf "0 --PJHxphWEs" | sha256sum` begins with these eight bytes.
+    share = 0x80F70636A5770814 / 2**64
+
+    assert not audioset.is_chosen("--PJHxphWEs", share, seed=0)
+    assert audioset.is_chosen("--PJHxphWEs", 0.50378, seed=0)
+    # Their hashes begin with cf, 84, ed, f3, 3b, 8f, 3b, 6b.
+    assert [name for name in "abcdefgh" if audioset.is_chosen(name, 0.5, 0)] == ["e", "g", "h"]
+
+
+def test_a_tenth_of_both_training_parts_and_all_of_eval(many):
+    clips = build(Config(fraction=0.1), many)
+    names = {clip.recording for clip in clips if clip.split == "train"}
+
+    assert {clip.recording for clip in clips if clip.split == "test"} == set(
+        miniature.PARTS["eval"]
+    )
+    assert {name[0] for name in names} == {"b", "u"}
+    assert 150 < len(names) < 250
+    assert chosen(many, fraction=0.1) == sorted(names)
+
+
+def test_what_is_missing_does_not_change_what_is_chosen(many):
+    before = chosen(many, fraction=0.1)
+    for path in (many / "audio" / "balanced_train").iterdir():
+        path.unlink()
+    assert chosen(many, fraction=0.1) == before
+
+    rewrite(many, "unbalanced_train", *(f"u{n:010}, 0, 10, /m/09x0r" for n in range(0, 1_000, 2)))
+    half = chosen(many, fraction=0.1)
+    assert half == [name for name in before if name[0] == "b" or int(name[1:]) % 2 == 0]
+
+
+def test_a_larger_fraction_holds_the_smaller_and_another_seed_chooses_others(many):
+    tenth = set(chosen(many, fraction=0.1))
+
+    assert tenth < set(chosen(many, fraction=0.2))
+    assert tenth != set(chosen(many, fraction=0.1, seed=1))
+    assert audioset.beside(Config(), many) == {}
+    assert {name[0] for name in chosen(many, fraction=0.1, subset="20k")} == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"fraction": 0.0}, "--fraction is 0; it is a share .* above 0 up to 1"),
+        ({"fraction": 10.0}, "--fraction is 10; it is a share"),
+        ({"fraction": float("nan")}, "--fraction is nan; it is a share"),
+        ({"fraction": 0.1, "subset": "eval"}, "eval, the --subset, is never thinned"),
+        ({"seed": 3}, "--seed is 3, but chooses nothing .* set --fraction below 1"),
+    ],
+)
+def test_a_fraction_that_means_nothing_is_refused(config, words):
+    with pytest.raises(ValueError, match=words):
+        Config(**config)
+
+
+def test_a_fraction_that_chooses_nobody_says_so(root):
+    with pytest.raises(ValueError, match=r"--fraction 1e-09 chooses none of the 3 clips"):
+        build(Config("balanced_train", fraction=1e-9), root)

@@ -1,3 +1,4 @@
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -115,6 +116,14 @@ def test_a_broken_table_is_told(esc50, table, words):
 
     with pytest.raises(ValueError, match=words):
         build(Config(), esc50)
+
+
+def test_accents_may_be_written_otherwise_on_the_disk(esc50, write_sounds):
+    write_sounds(f"audio/{unicodedata.normalize('NFD', '2-é-A-0')}.wav")
+    row = f"{unicodedata.normalize('NFC', '2-é-A-0')}.wav,2,0,dog,True,1,A\n"
+    (esc50 / "meta" / "esc50.csv").write_text(HEADER + ROWS + row)
+
+    assert all(clip.path.is_file() for clip in build(Config(), esc50))
 
 
 def test_another_folder_is_told_what_was_looked_for(write_sounds):

@@ -37,3 +37,12 @@ def test_the_real_part(real_corpus):
     assert Counter(clip.split for clip in clips) == {"train": 1_800, "test": 200}
     assert set(Counter((clip.label, clip.speaker) for clip in clips).values()) == {50}
     assert len({clip.speaker for clip in clips}) == 4
+
+
+def test_a_second_file_of_a_take_is_left_out_with_a_warning(write_sounds):
+    root = write_sounds("recordings/7_ada_0.wav", "recordings/7_ada_0.flac")
+
+    with pytest.warns(UserWarning, match="1 files are left out, since another .*7_ada_0.wav"):
+        (clip,) = build(Config(), root)
+
+    assert clip.source == "recordings/7_ada_0.flac"

@@ -72,7 +72,7 @@ def test_a_listed_file_that_is_missing_is_a_clip_that_is_not_there(voxceleb1):
 def test_unlisted_and_second_files_are_left_out_with_a_warning(voxceleb1, write_sounds):
     write_sounds("wav/id10001/1zcIwhmdeo4/00001.wav", "wav/id10001/Ünlisted/1, 2.wav")
 
-    with pytest.warns(UserWarning, match=r"2 files .* are left out, since iden_split\.txt"):
+    with pytest.warns(UserWarning, match=r"2 files are left out, since iden_split\.txt"):
         clips = build(Config(), voxceleb1)
 
     assert len(clips) == 3

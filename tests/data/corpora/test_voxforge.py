@@ -122,3 +122,20 @@ def test_stray_files_do_no_harm_and_empty_submissions_are_told(write_sounds):
         clips = build(Config(), root)
 
     assert [clip.source for clip in clips] == ["de/ada-20080425-acs/wav/ä, ö.WAV"]
+
+
+def test_a_user_is_in_one_part_however_the_accents_are_written():
+    assert split_by_hash("Jos\u00e9") == split_by_hash("Jose\u0301") == split_by_hash("JOS\u00c9")
+
+
+def test_a_submission_in_two_folders_of_a_language_is_one(write_sounds):
+    root = write_sounds(
+        "en/Trunk/Audio/Main/16kHz_16bit/ada-20080425-acs/wav/a.wav",
+        "English/ada-20080425-acs/wav/a.wav",
+        "de/ada-20080425-acs/wav/a.wav",
+    )
+
+    with pytest.warns(UserWarning, match="1 files are left out, since another file"):
+        clips = build(Config(), root)
+
+    assert sorted(clip.label for clip in clips) == ["English", "German"]
