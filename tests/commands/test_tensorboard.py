@@ -81,7 +81,7 @@ def test_every_scalar_of_metrics_is_served_with_its_values(logs, ask):
 
     assert set(json.loads(ask("plugin/scalars/tags"))["masked"]) == names
     assert {name.split("/")[0] for name in names} == {
-        "objective", "training", "speed", "collapse", "probe",
+        "objective", "training", "speed", "collapse", "probe", "data",
     }  # fmt: skip
     for name in ("objective/loss", "probe/knn", "training/learning_rate"):
         served = json.loads(ask("plugin/scalars/scalars", run="masked", tag=name))
