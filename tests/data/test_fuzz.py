@@ -134,7 +134,7 @@ def check(pristine, work, name, changes, clever) -> None:
             assert key in sounds and np.array_equal(sound, sounds[key])
 
 
-few = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 many = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 

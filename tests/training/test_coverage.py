@@ -65,7 +65,7 @@ def told(out: Path) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_corrupt_clips_are_counted_listed_and_told_at_the_epochs_end(damaged, tmp_path, processes):
     folder, keys = damaged
     out = tmp_path / "run"
