@@ -56,6 +56,8 @@ from sslaudio.features.front_end import Config as Features
 from sslaudio.features.front_end import FrontEnd
 
 RATE, CLIP_SECONDS, BATCH = 16_000, 10.0, 32
+_READ_AHEAD = 8
+"""Batches that a worker may hold ready, and more."""
 FRAMES = 1024
 """Columns that the per-file Dataset pads or cuts to."""
 
@@ -225,9 +227,6 @@ def loaders(sound: Sound, seconds: float, workers: int, rounds: int, count: int)
         "webdataset": theirs(sound, seconds, workers),
         "per file": per_file(sound, workers),
     }
-    for batches in running.values():
-        for _ in range(1 + 8 * workers):  # what was read ahead before the clock ran
-            next(batches)
     rates: dict[str, list[float]] = {name: [] for name in ("floor", *running)}
     processes = max(1, workers)
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
@@ -236,6 +235,8 @@ def loaders(sound: Sound, seconds: float, workers: int, rounds: int, count: int)
             taken = pool.map(_bare, work) if workers else [_bare(work[0])]
             rates["floor"].append(count / max(taken))
             for name, batches in running.items():
+                for _ in range(1 + _READ_AHEAD * workers):  # before the clock ran
+                    next(batches)
                 rates[name].append(_rate(batches, count if name != "per file" else count // 4))
     found = {name: statistics.median(values) for name, values in rates.items()}
     ratios = {
