@@ -107,9 +107,8 @@ class Index:
         """
         place = place_of(folder, cache)
         index = cls(place, read_index(place))
-        for shard in index.shards if isinstance(place, Local) else ():
-            problem = size_problem(place, shard)
-            if problem:
+        for shard in index.shards:
+            if isinstance(place, Local) and (problem := size_problem(place, shard)):
                 raise ValueError(f"{folder}: {problem}; run `sslaudio shards verify {folder}`")
         return index
 
@@ -175,13 +174,19 @@ class Index:
         assert isinstance(self.place, Local), "tasks read folders"
         for number, shard in enumerate(self.shards):
             for member, row in enumerate(self.offsets(number)):
-                clip = self.clip(number, member)
+                audio_at, json_after, audio_bytes, json_bytes, samples, *_ = row.item()
+                header = Range(shard.name, max(0, audio_at - TAR_BLOCK), TAR_BLOCK)
+                text = Range(shard.name, max(0, audio_at + json_after), json_bytes)
+                told = self.place.read_ranges([header, text])  # of the sound, where it lies alone
+                fields = _fields(told[1]) if json_bytes else {}
+                if fields is None:
+                    raise self.corrupt(number, f"number {member}", "json", "its JSON is broken")
                 yield Example(
-                    clip.key,
-                    clip.fields,
+                    _key(told[0]),
+                    fields,
                     self.place.folder / shard.name,
-                    (int(row["audio_offset"]), int(row["audio_bytes"])),
-                    clip.samples,
+                    (audio_at, audio_bytes),
+                    samples,
                 )
 
     def split_counts(self, splits: tuple[str, ...]) -> Int64[np.ndarray, "shards"]:

@@ -230,7 +230,7 @@ def _wrong_field(path: str, error: ValidationError) -> str:
     return f"{path} {wrong}; build the shards again into a new folder"
 
 
-def size_problem(place: Place, shard: Shard) -> str | None:
+def size_problem(place: Local, shard: Shard) -> str | None:
     """What is wrong with the sizes of a shard's two files, or None."""
     expected = {shard.name: shard.bytes, shard.offsets_name: shard.samples * OFFSETS.itemsize}
     for name, size in expected.items():

@@ -76,10 +76,6 @@ class Place(Protocol):
         """
         ...
 
-    def size(self, name: str) -> int | None:
-        """Bytes of a file; None where it is not there."""
-        ...
-
 
 def place_of(address: str | Path, cache: "RangeCache | None" = None) -> Place:
     """The place that a path or an address names.
@@ -182,13 +178,6 @@ class Remote:
             if self.cache and len(data) == ranges[row].size:
                 self.cache.put(self._name_of(ranges[row]), data)
         return [data for data in found if data is not None]
-
-    def size(self, name: str) -> int | None:
-        """Bytes of a file; None where it is not there."""
-        try:
-            return self._patiently(name, lambda: self._system.size(self._path(name)))
-        except FileNotFoundError:
-            return None
 
     def _open(self) -> None:
         from fsspec.core import url_to_fs
