@@ -29,7 +29,7 @@ from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import overlap, synth
 from sslaudio.data.stream import Stream
-from sslaudio.data.streams import open_stream
+from sslaudio.data.streams import stream_for
 from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.features.stats import of_shards
@@ -172,7 +172,7 @@ def _loop(
 ) -> Loop:
     """All parts of a run, wired; nothing is written."""
     training = recipe.training
-    stream = open_stream(
+    stream = stream_for(recipe.data)(
         recipe.data,
         sample_rate=recipe.features.sample_rate,
         seed=training.seed,

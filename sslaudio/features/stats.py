@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sslaudio.data import progress
 from sslaudio.data.stream import Config as Data
-from sslaudio.data.streams import open_stream
+from sslaudio.data.streams import stream_for
 from sslaudio.features.front_end import Config, FrontEnd
 
 
@@ -84,7 +84,7 @@ def of_shards(data: Data, features: Config, most: int | None = None) -> Statisti
         most: clips to measure at most, spread evenly over all; None for all.
     """
     front_end = plain(features)
-    clips = open_stream(replace(data, batch=1), sample_rate=features.sample_rate, seed=0)
+    clips = stream_for(data)(replace(data, batch=1), sample_rate=features.sample_rate, seed=0)
     with progress.shown("statistics of the pictures", clips.whole_count(most)) as advance:
 
         def batches() -> Iterable[tuple[Tensor, Tensor]]:

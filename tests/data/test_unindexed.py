@@ -10,7 +10,7 @@ import torch
 
 from sslaudio.data.index import Index
 from sslaudio.data.stream import Config
-from sslaudio.data.streams import open_stream
+from sslaudio.data.streams import stream_for
 from sslaudio.data.unindexed import TarStream
 
 
@@ -25,7 +25,7 @@ def tars(shards_folder, tmp_path):
 def stream_of(*entries, rank=0, ranks=1, seed=0, **settings) -> TarStream:
     settings = {"batch": 6, "clip_seconds": 0.06, **settings}
     config = Config(shards=entries, **settings)
-    found = open_stream(config, sample_rate=16_000, seed=seed, rank=rank, ranks=ranks)
+    found = stream_for(config)(config, sample_rate=16_000, seed=seed, rank=rank, ranks=ranks)
     assert isinstance(found, TarStream)
     return found
 
@@ -125,7 +125,7 @@ def test_folders_and_tars_do_not_mix_and_rules_need_an_index(tars, shards_folder
     (tmp_path / "rules.txt").write_text("speaker:anna\n")
 
     with pytest.raises(ValueError, match=r"the tar .* and the folder .*shards index"):
-        open_stream(Config(shards=(tars, str(shards_folder))), sample_rate=16_000, seed=0)
+        stream_for(Config(shards=(tars, str(shards_folder))))
     with pytest.raises(ValueError, match=r"data\.exclude needs an index.*shards index"):
         stream_of(tars, exclude=(str(tmp_path / "rules.txt"),))
 
