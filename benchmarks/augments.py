@@ -31,7 +31,7 @@ from torch import Tensor
 
 from sslaudio.augments import mixup, resize_crop
 from sslaudio.augments.base import Draws
-from sslaudio.training.memory import reuse_freed_memory
+from sslaudio.data.processes import reuse_freed_memory
 
 CLIPS, BANK = 128, 2048
 SHAPES = {(64, 98): 10.0, (128, 98): 10.0, (128, 998): 10.0}

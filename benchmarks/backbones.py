@@ -39,7 +39,7 @@ from sslaudio.backbones.axis import Axis
 from sslaudio.backbones.base import Backbone
 from sslaudio.backbones.drop import keep
 from sslaudio.backbones.linear import linear
-from sslaudio.training.memory import reuse_freed_memory
+from sslaudio.data.processes import reuse_freed_memory
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCH = {"cuda": 32, "cpu": 1}[DEVICE.type]

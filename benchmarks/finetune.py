@@ -35,12 +35,11 @@ from sslaudio import recipe as recipes
 from sslaudio.adapters import full
 from sslaudio.backbones import ast
 from sslaudio.data.decode import decode
-from sslaudio.data.processes import cores
+from sslaudio.data.processes import cores, reuse_freed_memory
 from sslaudio.downstream import embed, supervised
 from sslaudio.downstream.supervised import Learner
 from sslaudio.tasks import sources, speechcommands
 from sslaudio.tasks.base import Example, Fold, Task
-from sslaudio.training.memory import reuse_freed_memory
 
 BATCH, RATE, FRAMES, CLASSES = 32, 16_000, 128, 10
 GOAL = 1.3

@@ -48,10 +48,11 @@ from sslaudio.data.corpora.base import Clip, sound_files
 from sslaudio.data.decode import decode, read_bytes, resample
 from sslaudio.data.encode import encode
 from sslaudio.data.index import Index
+from sslaudio.data.indexed import ShardStream
 from sslaudio.data.processes import cores, run_parallel
 from sslaudio.data.progress import silent
 from sslaudio.data.shards import build
-from sslaudio.data.stream import Config, Stream
+from sslaudio.data.stream import Config
 from sslaudio.features.front_end import Config as Features
 from sslaudio.features.front_end import FrontEnd
 
@@ -133,7 +134,7 @@ def ours(sound: Sound, seconds: float, workers: int) -> Iterator[int]:
         shards=(str(sound.shards),), batch=BATCH, clip_seconds=seconds, workers=workers,
         kept_megabytes=0,
     )  # fmt: skip
-    for batch in Stream(config, sample_rate=RATE, seed=0).batches():
+    for batch in ShardStream(config, sample_rate=RATE, seed=0).batches():
         yield len(batch.keys)
 
 
@@ -220,6 +221,12 @@ def _rate(batches: Iterator[int], count: int) -> float:
     return done / (time.perf_counter() - began)
 
 
+def _settle(workers: int) -> None:
+    """Let the workers that were measured before fill their read-ahead, and rest."""
+    if workers:
+        time.sleep(3.0)
+
+
 def loaders(sound: Sound, seconds: float, workers: int, rounds: int, count: int) -> dict[str, Any]:
     """Clips a second of each loader, in turns."""
     running = {
@@ -232,9 +239,11 @@ def loaders(sound: Sound, seconds: float, workers: int, rounds: int, count: int)
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for turn in range(rounds):
             work = [(sound, seconds, count // processes, turn + n) for n in range(processes)]
+            _settle(workers)
             taken = pool.map(_bare, work) if workers else [_bare(work[0])]
             rates["floor"].append(count / max(taken))
             for name, batches in running.items():
+                _settle(workers)
                 for _ in range(1 + _READ_AHEAD * workers):  # before the clock ran
                     next(batches)
                 rates[name].append(_rate(batches, count if name != "per file" else count // 4))
@@ -328,7 +337,7 @@ class _Recode:
 def memory(sound: Sound, epochs: int) -> dict[str, Any]:
     """Resident megabytes of a worker after each of many epochs."""
     config = Config(shards=(str(sound.shards),), batch=BATCH, clip_seconds=2.0, workers=1)
-    stream = Stream(config, sample_rate=RATE, seed=0)
+    stream = ShardStream(config, sample_rate=RATE, seed=0)
     batches, found = stream.batches(), []
     for _ in range(epochs):
         for _ in range(stream.clips // BATCH):

@@ -25,10 +25,10 @@ import torch
 from sslaudio.augments.base import Draws
 from sslaudio.backbones import ast, mast
 from sslaudio.backbones.base import Backbone
+from sslaudio.data.processes import reuse_freed_memory
 from sslaudio.objectives import masked_patch
 from sslaudio.objectives.base import View
 from sslaudio.objectives.masks import Shape
-from sslaudio.training.memory import reuse_freed_memory
 from sslaudio.training.optim import adamw
 
 BINS, FRAMES = 128, 998

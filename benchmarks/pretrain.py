@@ -50,14 +50,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from sslaudio import recipe as recipes
 from sslaudio.augments.base import Draws
 from sslaudio.data import synth
-from sslaudio.data.stream import Batch, Stream
+from sslaudio.data.indexed import ShardStream
+from sslaudio.data.processes import reuse_freed_memory
+from sslaudio.data.stream import Batch
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import View
 from sslaudio.pretrain import SYNTHETIC
 from sslaudio.training.compiling import compile_blocks
 from sslaudio.training.launch import accelerator_for
 from sslaudio.training.loop import Loop
-from sslaudio.training.memory import reuse_freed_memory
 from sslaudio.training.optim import adamw
 from sslaudio.training.passes import recordings_of
 from sslaudio.training.report import Report, history
@@ -185,7 +186,7 @@ class Bare:
             net.register_forward_hook(lambda *call, name=name: self.lap(name))
 
 
-class Resident(Stream):
+class Resident(ShardStream):
     """One batch that lies in memory, again and again."""
 
     def batches(self, position: int = 0) -> Iterator[Batch]:
@@ -226,13 +227,13 @@ class Bench:
     block: int
     accelerator: Any
 
-    def stream(self, kind: type[Stream]) -> Stream:
+    def stream(self, kind: type[ShardStream]) -> ShardStream:
         """The recipe's clips."""
         return kind(self.recipe.data, sample_rate=self.recipe.features.sample_rate, seed=0)
 
     def bare(self, clock: Clock | None = None) -> Bare:
         """A bare step on the first batch."""
-        batch = next(self.stream(Stream).batches())
+        batch = next(self.stream(ShardStream).batches())
         return Bare(self.recipe, batch, self.accelerator.device, clock=clock)
 
     def stages(self) -> list[Row]:
@@ -275,7 +276,7 @@ class Bench:
         name = f"{self.name}: a teacher's forward, against one without gradients (ms)"
         return [row(name, mine, its, ratio, None)]
 
-    def loop(self, kind: type[Stream], name: str, goal: float | None) -> Row:
+    def loop(self, kind: type[ShardStream], name: str, goal: float | None) -> Row:
         """The real loop beside bare steps."""
         recipe, stream = self.recipe, self.stream(kind)
         bare = self.bare()

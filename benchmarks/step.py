@@ -35,12 +35,12 @@ from sslaudio.backbones.attention import attend
 from sslaudio.data import synth
 from sslaudio.data.decode import decode
 from sslaudio.data.index import labelled_examples
-from sslaudio.data.processes import cores
-from sslaudio.data.stream import Batch, Stream
+from sslaudio.data.indexed import ShardStream
+from sslaudio.data.processes import cores, reuse_freed_memory
+from sslaudio.data.stream import Batch
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import View
 from sslaudio.pretrain import SYNTHETIC
-from sslaudio.training.memory import reuse_freed_memory
 from sslaudio.training.optim import adamw
 
 
@@ -64,7 +64,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        stream = Stream(recipe.data, sample_rate=recipe.features.sample_rate, seed=0)
+        stream = ShardStream(recipe.data, sample_rate=recipe.features.sample_rate, seed=0)
         self.batches = stream.batches(0)
         self.batch = next(self.batches)
         folder = Path(recipe.data.shards[0].split("=")[0])
@@ -142,7 +142,7 @@ class Bench:
     def loader(self) -> tuple[float, float]:
         """Clips a second from the loader alone, a worker a core: in the first epoch, and later."""
         data = dataclasses.replace(self.recipe.data, workers=cores())
-        stream = Stream(data, sample_rate=self.recipe.features.sample_rate, seed=0)
+        stream = ShardStream(data, sample_rate=self.recipe.features.sample_rate, seed=0)
         batches = stream.batches(0)
         for _ in range(10):  # the workers' start and what they made ahead
             next(batches)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from sslaudio.training.memory import reuse_freed_memory
+from sslaudio.data.processes import reuse_freed_memory
 
 TURN_SECONDS = 3.0
 

@@ -28,7 +28,7 @@ from sslaudio import models
 from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import overlap, synth
-from sslaudio.data.stream import Stream
+from sslaudio.data.indexed import ShardStream
 from sslaudio.data.streams import stream_for
 from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
@@ -261,7 +261,7 @@ def _train(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None, init: Pat
 
 def _save_heard(loop: Loop, init: Path | None) -> None:
     """Write down which recordings this run hears, and those before it."""
-    if not isinstance(loop.stream, Stream):
+    if not isinstance(loop.stream, ShardStream):
         return
     found = {
         kind: torch.from_numpy(marks.view("int64"))

@@ -1,8 +1,10 @@
 """Worker processes that read ahead, in an order that does not depend on how many there are."""
 
+import atexit
 import itertools
 import multiprocessing
 import signal
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -10,41 +12,61 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from sslaudio.data.processes import die_with_parent
+from sslaudio.data.processes import die_with_parent, reuse_freed_memory
+from sslaudio.data.slots import Packed, Slots
 
 Part = TypeVar("Part")
 
 _PREFETCHED_PARTS = 4
 
 
-def read_ahead(read: Callable[[int], Part], workers: int) -> Iterator[Part]:
+def read_ahead(read: Callable[[int], Part], workers: int, part_bytes: int) -> Iterator[Part]:
     """``read(0)``, ``read(1)``, … without end.
 
     Args:
         read: makes the n-th part; it must pickle.
         workers: processes that do so ahead of time; worker ``w`` makes the parts ``w``,
             ``w + workers``, …. 0 reads here, when a part is asked for.
+        part_bytes: what a part's arrays take together; what is more goes a slower way.
 
     Raises:
-        ValueError: ``read`` raised it, or an OSError, in a worker: the same words.
+        ValueError: ``read`` raised it, or an OSError, in a worker: the same words. Or there is not
+            enough shared memory.
     """
     if not workers:
-        yield from map(read, itertools.count())
+        return map(read, itertools.count())
+    slots = Slots(workers, _PREFETCHED_PARTS, part_bytes)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch.utils.data", __name__])  # imported once, not per worker
     _start_server()
     loader = DataLoader(
-        _Parts(read),
+        _Parts(read, slots),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=_PREFETCHED_PARTS,
         worker_init_fn=_start_worker,
         multiprocessing_context=context,
     )
-    for part in loader:
+    parts = _unpacked(iter(loader), slots)
+    atexit.register(_close, weakref.ref(parts))
+    return parts
+
+
+def _unpacked(packed: Iterator[Any], slots: Slots) -> Iterator[Any]:
+    for part in packed:
         if isinstance(part, _Failure):
             raise ValueError(part.message)
-        yield part
+        yield slots.unpack(part)
+
+
+def _close(parts: "weakref.ref[Any]") -> None:
+    """End the workers of an iterator that the program leaves open at its end.
+
+    Python would ask them by SIGTERM, to which they are deaf, and wait for ever.
+    """
+    open_ = parts()
+    if open_ is not None:
+        open_.close()
 
 
 def _start_server() -> None:
@@ -73,15 +95,16 @@ class _Failure:
 class _Parts(IterableDataset[Any]):
     """Every ``workers``-th part, which the loader then takes in turn."""
 
-    def __init__(self, read: Callable[[int], Any]) -> None:
+    def __init__(self, read: Callable[[int], Any], slots: Slots) -> None:
         self.read = read
+        self.slots = slots
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Packed | _Failure]:
         worker = get_worker_info()
         assert worker is not None, "without workers the parts are read in the training process"
         try:
             for number in itertools.count(worker.id, worker.num_workers):
-                yield self.read(number)
+                yield self.slots.pack(worker.id, number // worker.num_workers, self.read(number))
         except (ValueError, OSError) as error:
             yield _Failure(str(error))
 
@@ -89,3 +112,4 @@ class _Parts(IterableDataset[Any]):
 def _start_worker(worker: int) -> None:
     """torch has given this process one thread already."""
     die_with_parent()
+    reuse_freed_memory()

@@ -1,38 +1,27 @@
-"""The stream that training drinks from: shards in, endless batches of waveforms out.
+"""What training drinks from: endless batches of waveforms, this process's share of them.
 
-In:  folders of shards, and a position: clips taken by all ranks together since training began.
+In:  shards, by their index (:mod:`sslaudio.data.indexed`) or tars of others without one
+     (:mod:`sslaudio.data.unindexed`), and a position: clips taken by all ranks together since
+     training began.
 Out: this rank's micro-batches from there on: random crops of ``clip_seconds``, zero-padded,
      with their true lengths.
 
 A global batch is the positions [p, p + batch), cut into accumulation x ranks equal parts;
-micro-batch ``a`` of rank ``r`` is part ``a * ranks + r``. What stands at a position depends on
-the seed alone (:mod:`sslaudio.data.plan`), so the position is the whole state.
+micro-batch ``a`` of rank ``r`` is part ``a * ranks + r``.
 """
 
-import functools
 import math
-import warnings
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt64
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from sslaudio.data.crops import At, Crop, Crops
-from sslaudio.data.index import CorruptError
-from sslaudio.data.kept import Kept
 from sslaudio.data.loader import read_ahead
-from sslaudio.data.plan import Plan, key_of, uniform
-from sslaudio.data.range_cache import RangeCache
-from sslaudio.data.selection import Split, open_selections
+from sslaudio.data.selection import Split
 from sslaudio.data.tally import Corrupt, Tally
-
-_CROP_KEY, _REPLACEMENT_KEY = 3, 4
-_REPLACEMENTS = 16
-"""Clips that are tried in the place of a corrupt one."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +130,11 @@ class Batch:
         )
 
 
-class Stream:
-    """One rank's share of the endless order of the clips."""
+class Stream(ABC):
+    """One rank's share of every batch."""
+
+    names: list[str]
+    """The corpora, as counts are told of them."""
 
     def __init__(
         self,
@@ -154,15 +146,18 @@ class Stream:
         ranks: int = 1,
         accumulation: int = 1,
     ) -> None:
-        """Open the folders and check that they give whole batches.
+        """Open what ``config.shards`` names, and check that it gives whole batches.
 
         Args:
             config: what to hear.
-            sample_rate: Hz that the front end wants; shards at another rate are refused.
+            sample_rate: Hz of every clip, as the front end wants it.
             seed: of the order and of the crops.
             rank: this process, 0 the first.
             ranks: processes that share each batch.
             accumulation: micro-batches a process makes of its share.
+
+        Raises:
+            ValueError: what is named cannot be heard so; it says why and which key to change.
         """
         config.check_share(rank, ranks, accumulation)
         self.config = config
@@ -173,77 +168,40 @@ class Stream:
         self.ranks = ranks
         self.accumulation = accumulation
         self.clip_samples = config.clip_samples(sample_rate)
-        self.selections, weights = open_selections(
-            config.shards,
-            split=config.split,
-            exclude=config.exclude,
-            sample_rate=sample_rate,
-            cache=RangeCache(Path(config.cache), config.cache_megabytes) if config.cache else None,
-        )
-        self.plan = Plan(
-            tuple(selection.counts() for selection in self.selections),
-            weights,
-            seed,
-            batch=config.batch,
-            recordings=self._recordings,
-        )
-        self._check_clips()
-        self.tally = Tally(len(weights), config.corrupt_share, config.corrupt_in_a_row)
+        """Samples of a crop."""
+        self.part = config.batch // (ranks * accumulation)
+        """Clips of a micro-batch."""
+        self._open()
+        self.tally = Tally(len(self.names), config.corrupt_share, config.corrupt_in_a_row)
         """What this process has taken so far."""
-        kept = Kept(config.kept_megabytes * 2**20 // max(1, config.workers))
-        self.crops = Crops(self.selections, self.clip_samples, kept)
 
     @property
-    def clips(self) -> int:
-        """Clips that take part."""
-        return self.plan.clips
-
-    @property
-    def seconds(self) -> float:
-        """Sound that takes part."""
-        return sum(selection.seconds() for selection in self.selections)
-
-    @property
+    @abstractmethod
     def told(self) -> str:
         """What there is, in words."""
-        return f"{self.clips:,} clips, {self.seconds / 3600:.2f} h"
 
-    @property
-    def names(self) -> list[str]:
-        """The corpora, each with a number where one comes twice."""
-        corpora = [selection.index.corpus for selection in self.selections]
-        return [
-            name if corpora.count(name) == 1 else f"{name}_{number}"
-            for number, name in enumerate(corpora)
-        ]
+    @abstractmethod
+    def expected(self) -> list[int] | None:
+        """Clips that an epoch has of each corpus; None where nobody knows."""
 
-    def expected(self) -> list[int]:
-        """Clips that an epoch has of each corpus."""
-        return self.plan.draws
-
+    @abstractmethod
     def epoch(self, position: int) -> int:
         """The epoch that the clip at ``position`` belongs to, 0 the first."""
-        return self.plan.epoch(position)
 
+    @abstractmethod
     def batches(self, position: int = 0) -> Iterator[Batch]:
         """This rank's micro-batches from global ``position`` on, without end.
 
         Raises:
-            ValueError: more clips than :attr:`tally` allows are corrupt, or a shard cannot be
-                read at all; it names the shard and the cure.
+            ValueError: more clips than :attr:`tally` allows are corrupt, or something cannot be
+                read at all; it names it and the cure.
         """
-        if position < 0:
-            raise ValueError(f"a stream cannot start at position {position}; give 0 or more")
-        read = functools.partial(self._read_part, position)
-        for number, batch in enumerate(read_ahead(read, self.config.workers)):
-            epochs = self.positions(position, number) // self.plan.epoch_clips
-            self.tally.add(epochs, batch.sources.numpy(), batch.corrupt)
-            yield batch
 
+    @abstractmethod
     def whole_count(self, most: int | None = None) -> int:
-        """Clips that :meth:`whole_clips` gives, corrupt ones among them."""
-        return min(self.clips, most or self.clips)
+        """Clips that :meth:`whole_clips` gives at most, corrupt ones among them; 0: not known."""
 
+    @abstractmethod
     def whole_clips(self, most: int | None = None) -> Iterator[Float32[Tensor, "samples"]]:
         """The clips that take part, whole, each once whatever its folder's weight.
 
@@ -251,91 +209,17 @@ class Stream:
         with a warning.
 
         Args:
-            most: so many clips at most, spread evenly over all of them; None gives all.
+            most: so many clips at most; None gives all.
 
         Returns:
-            Mono samples in [-1, 1], in the order of folders, shards and the clips in a shard.
+            Mono samples in [-1, 1].
         """
-        if most is not None and most < 1:
-            raise ValueError(f"there are no {most} clips to take; ask for 1 or more")
-        taken = self.whole_count(most)
-        return self._whole(np.arange(taken) * self.clips // taken)
 
-    def positions(self, position: int, number: int) -> Int64[np.ndarray, "clips"]:
-        """Global positions of this rank's ``number``-th micro-batch after ``position``."""
-        size = self.config.batch // (self.ranks * self.accumulation)
-        step, turn = divmod(number, self.accumulation)
-        first = position + step * self.config.batch + (turn * self.ranks + self.rank) * size
-        return np.arange(first, first + size)
+    @abstractmethod
+    def _open(self) -> None:
+        """Find what there is, :attr:`names` among it."""
 
-    def read(self, positions: Int64[np.ndarray, "clips"]) -> Batch:
-        """The clips at some positions, decoded.
-
-        Raises:
-            CorruptError: a clip is, and so are all that were tried in its place.
-        """
-        places = self.plan.locate(positions)
-        chances = uniform(positions, key_of(self.seed, _CROP_KEY)).tolist()
-        at = list(map(At, places.source.tolist(), places.shard.tolist(), places.nth.tolist()))
-        crops: list[Crop] = []
-        corrupt: list[Corrupt | None] = []
-        for row, found in enumerate(self.crops.read(at, chances)):
-            if isinstance(found, CorruptError):
-                crops.append(self._another(at[row].source, int(positions[row]), found))
-                corrupt.append(Corrupt.of(found))
-            else:
-                crops.append(found)
-                corrupt.append(None)
-        waveforms = np.zeros((len(crops), self.clip_samples), np.float32)
-        for row, crop in enumerate(crops):
-            waveforms[row, : len(crop.waveform)] = crop.waveform
-        return Batch(
-            torch.from_numpy(waveforms),
-            torch.tensor([len(crop.waveform) for crop in crops]),
-            [crop.key for crop in crops],
-            torch.from_numpy(places.source),
-            [crop.recording for crop in crops],
-            corrupt,
-        )
-
-    def _another(self, source: int, position: int, error: CorruptError) -> Crop:
-        """A crop of another clip of the folder in place of the one at a position."""
-        for attempt in range(_REPLACEMENTS):
-            key = key_of(self.seed, _REPLACEMENT_KEY, attempt)
-            turn, chance = uniform(np.array([position, -1 - position]), key).tolist()
-            shard, nth = self.plan.some(source, turn)
-            [found] = self.crops.read([At(source, shard, nth)], [chance])
-            if not isinstance(found, CorruptError):
-                return found
-        raise error
-
-    def _recordings(self, source: int, shard: int) -> UInt64[np.ndarray, "clips"]:
-        return self.selections[source].recordings(shard)
-
-    def _whole(self, wanted: Int64[np.ndarray, "clips"]) -> Iterator[Float32[Tensor, "samples"]]:
-        """Whole clips by their number among those that take part, rising."""
-        first = 0
-        for source, counts in enumerate(self.plan.counts):
-            for shard, count in enumerate(counts.tolist()):
-                start, end = np.searchsorted(wanted, [first, first + count])
-                for found in self.crops.whole(source, shard, (wanted[start:end] - first).tolist()):
-                    if isinstance(found, CorruptError):
-                        warnings.warn(f"left out: {found}", stacklevel=2)
-                    else:
-                        yield torch.from_numpy(found)
-                first += count
-
-    def _read_part(self, position: int, number: int) -> Batch:
-        positions = self.positions(position, number)
-        try:
-            return self.read(positions)
-        except OSError as error:
-            step = int(positions[0]) // self.config.batch + 1
-            raise ValueError(f"at step {step}: {error}") from error
-
-    def _check_clips(self) -> None:
-        if self.clips < self.config.batch:
-            raise ValueError(
-                f"data.batch is {self.config.batch}, but data.shards gives {self.clips} clips of "
-                f"split {self.config.split!r}; set data.batch to {self.clips} or fewer"
-            )
+    def _read_ahead(self, read: Callable[[int], Batch]) -> Iterator[Batch]:
+        """The micro-batches that ``read`` makes, by the workers."""
+        clip_bytes = 4 * self.clip_samples + 2 * 8
+        return read_ahead(read, self.config.workers, self.part * clip_bytes)

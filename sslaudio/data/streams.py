@@ -1,14 +1,12 @@
 """Which stream hears what ``data.shards`` names: folders by their index, or tars as they are."""
 
+from sslaudio.data.indexed import ShardStream
 from sslaudio.data.stream import Config, Stream
 from sslaudio.data.unindexed import TarStream, is_unindexed
 
-AnyStream = Stream | TarStream
-"""What training drinks from."""
 
-
-def stream_for(config: Config) -> type[Stream] | type[TarStream]:
-    """The stream to open ``config.shards`` with; both take the same arguments.
+def stream_for(config: Config) -> type[Stream]:
+    """The stream to open ``config.shards`` with.
 
     Raises:
         ValueError: it names folders and tars at once.
@@ -20,4 +18,4 @@ def stream_for(config: Config) -> type[Stream] | type[TarStream]:
             f"data.shards names the tar {without[0]} and the folder {other}; one run hears either. "
             f"Make an index with `sslaudio shards index DIR` and name folders alone"
         )
-    return TarStream if without else Stream
+    return TarStream if without else ShardStream

@@ -28,11 +28,10 @@ from webdataset.shardlists import expand_urls
 
 from sslaudio.data.corpora.base import SUFFIXES
 from sslaudio.data.decode import DecodeError, decode_bytes, seconds_of
-from sslaudio.data.loader import read_ahead
 from sslaudio.data.plan import key_of, permute, uniform
 from sslaudio.data.selection import splits_of
-from sslaudio.data.stream import Batch, Config
-from sslaudio.data.tally import Corrupt, Tally
+from sslaudio.data.stream import Batch, Stream
+from sslaudio.data.tally import Corrupt
 
 SHUFFLED = 512
 """Samples, still encoded, that are shuffled among themselves."""
@@ -46,58 +45,30 @@ def is_unindexed(shards: str) -> bool:
     return shards.startswith("pipe:") or shards.endswith((".tar", ".tar.gz", ".tgz"))
 
 
-class TarStream:
+class TarStream(Stream):
     """One rank's share of the tars' samples, pass after pass."""
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        sample_rate: int,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
-        accumulation: int = 1,
-    ) -> None:
-        """Take down the tars; none is opened.
-
-        Args:
-            config: what to hear; every entry of ``shards`` names tars.
-            sample_rate: Hz of the crops; sound at another rate is resampled.
-            seed: of the order and of the crops.
-            rank: this process, 0 the first.
-            ranks: processes that share each batch.
-            accumulation: micro-batches a process makes of its share.
-
-        Raises:
-            ValueError: the batch does not divide, or a setting needs an index.
-        """
-        if config.exclude:
+    def _open(self) -> None:
+        """Take down the tars; none is opened."""
+        if self.config.exclude:
             raise ValueError(
                 "data.exclude needs an index to know what a rule matches; make one with "
                 "`sslaudio shards index DIR` and give the folder as data.shards"
             )
-        config.check_share(rank, ranks, accumulation)
-        self.config, self.sample_rate, self.seed = config, sample_rate, seed
-        self.rank, self.ranks, self.accumulation = rank, ranks, accumulation
-        self.tars = [tar for entry in config.shards for tar in expand_urls(entry)]
+        self.tars = [tar for entry in self.config.shards for tar in expand_urls(entry)]
         """Addresses, braces written out."""
         self.names = ["tars"]
-        """What counts are told of."""
-        self.clip_samples = config.clip_samples(sample_rate)
-        self.tally = Tally(1, config.corrupt_share, config.corrupt_in_a_row)
-        """What this process has taken so far."""
 
     @property
     def told(self) -> str:
-        """What there is, in words."""
+        """Tars, and what goes without an index."""
         return (
             f"{len(self.tars)} tars without an index, in webdataset's own pipeline: their clips "
             f"are not counted, and resume is not exact (`sslaudio shards index DIR` mends both)"
         )
 
     def expected(self) -> None:
-        """Clips that an epoch has of each corpus: not known."""
+        """Nobody knows."""
         return
 
     def epoch(self, position: int) -> int:
@@ -105,19 +76,13 @@ class TarStream:
         return 0
 
     def batches(self, position: int = 0) -> Iterator[Batch]:
-        """This rank's micro-batches; another ``position`` gives another order.
-
-        Raises:
-            ValueError: more clips are corrupt than :attr:`tally` allows, or there are none.
-        """
-        size = self.config.batch // (self.ranks * self.accumulation)
-        reader = _Reader(self, size, position)
-        for batch in read_ahead(reader, self.config.workers):
-            self.tally.add(np.zeros(size, np.int64), batch.sources.numpy(), batch.corrupt)
+        """This rank's micro-batches; another ``position`` gives another order."""
+        for batch in self._read_ahead(_Reader(self, position)):
+            self.tally.add(np.zeros(self.part, np.int64), batch.sources.numpy(), batch.corrupt)
             yield batch
 
     def whole_count(self, most: int | None = None) -> int:
-        """Clips that :meth:`whole_clips` gives at most; 0 where nobody knows."""
+        """The bound, if there is one."""
         return most or 0
 
     def whole_clips(self, most: int | None = None) -> Iterator[Float32[Tensor, "samples"]]:
@@ -153,7 +118,6 @@ class _Reader:
     """Makes one worker's micro-batches, one after the other."""
 
     stream: TarStream
-    size: int
     position: int
     _crops: Iterator[Any] | None = field(default=None, repr=False)
     _corrupt: list[Corrupt] = field(default_factory=list, repr=False)
@@ -162,17 +126,17 @@ class _Reader:
         if self._crops is None:
             self._crops = self._endless(number % max(1, self.stream.config.workers))
         crops, corrupt = [], []
-        for waveform, key, recording in itertools.islice(self._crops, self.size):
+        for waveform, key, recording in itertools.islice(self._crops, self.stream.part):
             crops.append((waveform, key, recording))
             corrupt.append(self._corrupt.pop() if self._corrupt else None)
-        waveforms = torch.zeros(self.size, self.stream.clip_samples)
+        waveforms = torch.zeros(self.stream.part, self.stream.clip_samples)
         for row, (waveform, _, _) in zip(waveforms, crops, strict=True):
             row[: len(waveform)] = torch.from_numpy(waveform)
         return Batch(
             waveforms,
             torch.tensor([len(waveform) for waveform, _, _ in crops]),
             [key for _, key, _ in crops],
-            torch.zeros(self.size, dtype=torch.long),
+            torch.zeros(self.stream.part, dtype=torch.long),
             [recording for _, _, recording in crops],
             corrupt,
         )

@@ -12,7 +12,7 @@ import torch
 
 from sslaudio import ranks
 from sslaudio.data.index import KINDS
-from sslaudio.data.streams import AnyStream
+from sslaudio.data.stream import Stream
 from sslaudio.training.report import CORRUPT, Report, say
 
 
@@ -20,7 +20,7 @@ from sslaudio.training.report import CORRUPT, Report, say
 class Coverage:
     """Follows a stream on all processes; every method is called on all of them together."""
 
-    stream: AnyStream
+    stream: Stream
     report: Report
     epoch: int
     """The one that is being heard."""

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from sslaudio import ranks
 from sslaudio.augments.base import Augment, Draws
-from sslaudio.data.stream import Batch
-from sslaudio.data.streams import AnyStream
+from sslaudio.data.stream import Batch, Stream
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.objectives.base import Objective, View
 from sslaudio.training import memory, stopping
@@ -155,7 +154,7 @@ class Loop:
     objective: nn.Module
     front_end: FrontEnd
     augments: Sequence[Augment]
-    stream: AnyStream
+    stream: Stream
     config: Config
     run: Path
     accelerator: Accelerator

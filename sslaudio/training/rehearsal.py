@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslaudio.data.streams import AnyStream
+from sslaudio.data.stream import Stream
 from sslaudio.training import memory
 
 
@@ -27,7 +27,7 @@ class Rehearsal:
     """[clips, bins, frames] of one view of them."""
     means: Mapping[str, float]
     """Of loss, parts and gradient; empty where every step was skipped."""
-    stream: AnyStream
+    stream: Stream
     objective: Any
     device: torch.device
     checkpoints_kept: int

@@ -13,8 +13,9 @@ import webdataset
 from sslaudio.data.decode import decode_bytes
 from sslaudio.data.foreign import index
 from sslaudio.data.index import Index
+from sslaudio.data.indexed import ShardStream
 from sslaudio.data.progress import silent
-from sslaudio.data.stream import Config, Stream
+from sslaudio.data.stream import Config
 from sslaudio.data.verify import verify
 
 FORMATS = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"),
@@ -80,7 +81,7 @@ def test_a_stream_hears_the_right_piece_at_the_stream_s_rate(made):
     index(folder, jobs=1, progress=silent)
     config = Config(shards=(str(folder),), batch=4, clip_seconds=0.1)
 
-    batches = list(itertools.islice(Stream(config, sample_rate=16_000, seed=0).batches(), 8))
+    batches = list(itertools.islice(ShardStream(config, sample_rate=16_000, seed=0).batches(), 8))
 
     assert sum(len(batch.keys) for batch in batches) == 32
     for batch in batches:

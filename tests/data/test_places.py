@@ -11,9 +11,10 @@ from data import servers
 
 from sslaudio.data import places
 from sslaudio.data.index import Index
+from sslaudio.data.indexed import ShardStream
 from sslaudio.data.places import Range, place_of
 from sslaudio.data.range_cache import RangeCache
-from sslaudio.data.stream import Config, Stream
+from sslaudio.data.stream import Config
 
 
 @pytest.fixture
@@ -28,9 +29,9 @@ def impatient(monkeypatch):
     monkeypatch.setattr(places, "PAUSE_SECONDS", 0.01)
 
 
-def stream_of(address, **settings) -> Stream:
+def stream_of(address, **settings) -> ShardStream:
     config = Config(shards=(str(address),), batch=6, clip_seconds=0.06, **settings)
-    return Stream(config, sample_rate=16_000, seed=0)
+    return ShardStream(config, sample_rate=16_000, seed=0)
 
 
 def epochs(stream: Stream, count: int = 1) -> list:
@@ -180,10 +181,10 @@ def test_a_cache_of_other_shards_at_the_same_address_is_not_taken_for_them(
 ):
     settings = {"kept_megabytes": 0, "cache": str(tmp_path / "cache"), "cache_megabytes": 10}
     config = Config(shards=(server.address,), batch=5, clip_seconds=0.06, **settings)
-    list(itertools.islice(Stream(config, sample_rate=16_000, seed=0).batches(), 4))
+    list(itertools.islice(ShardStream(config, sample_rate=16_000, seed=0).batches(), 4))
     server.folder = second_folder
 
-    batches = itertools.islice(Stream(config, sample_rate=16_000, seed=0).batches(), 4)
+    batches = itertools.islice(ShardStream(config, sample_rate=16_000, seed=0).batches(), 4)
 
     assert {one for batch in batches for one in batch.corrupt} == {None}
 

@@ -18,13 +18,14 @@ OPENED = """
 import json, resource, sys, time
 sys.path.insert(0, {repo!r})
 import numpy as np, torch
-from sslaudio.data.stream import Config, Stream
+from sslaudio.data.indexed import ShardStream
+from sslaudio.data.stream import Config
 
 def megabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 before, began = megabytes(), time.perf_counter()
-stream = Stream(Config(shards=({folder!r},), batch=512), sample_rate=16_000, seed=0)
+stream = ShardStream(Config(shards=({folder!r},), batch=512), sample_rate=16_000, seed=0)
 opened = time.perf_counter() - began
 reached = []
 for position in np.random.default_rng(0).integers(0, 3 * stream.clips, 40) // 512 * 512:

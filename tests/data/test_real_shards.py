@@ -9,9 +9,10 @@ import soundfile
 import webdataset
 
 from sslaudio import plugins
+from sslaudio.data.indexed import ShardStream
 from sslaudio.data.progress import silent
 from sslaudio.data.shards import build
-from sslaudio.data.stream import Config, Stream
+from sslaudio.data.stream import Config
 from sslaudio.data.verify import verify
 
 REAL = Path(os.environ.get("SSLAUDIO_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -41,7 +42,9 @@ def test_a_real_corpus_from_files_to_batches(tmp_path, corpus):
         assert (sound.samplerate, sound.channels, sound.subtype) == (16_000, 1, "PCM_16")
         seconds += sound.duration
     assert seconds == pytest.approx(index.totals.seconds)
-    stream = Stream(Config((str(tmp_path),), batch=100, split="all"), sample_rate=16_000, seed=0)
+    stream = ShardStream(
+        Config((str(tmp_path),), batch=100, split="all"), sample_rate=16_000, seed=0
+    )
     heard: list[str] = []
     for batch in stream.batches():
         heard += batch.keys

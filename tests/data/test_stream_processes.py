@@ -18,14 +18,15 @@ RANK = """
 import itertools, json, sys
 sys.path.insert(0, {repo!r})
 import torch.distributed as dist
-from sslaudio.data.stream import Config, Stream
+from sslaudio.data.indexed import ShardStream
+from sslaudio.data.stream import Config
 
 def main():
     dist.init_process_group("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
     workers = {workers} if {workers} else 2 * rank
     config = Config(shards={shards!r}, batch={batch}, clip_seconds=0.06, workers=workers)
-    stream = Stream(config, sample_rate=16_000, seed=3, rank=rank, ranks=ranks)
+    stream = ShardStream(config, sample_rate=16_000, seed=3, rank=rank, ranks=ranks)
     mine = [b.keys for b in itertools.islice(stream.batches({position}), {steps})]
     everyone = [None] * ranks
     dist.all_gather_object(everyone, mine)
@@ -40,11 +41,12 @@ if __name__ == "__main__":
 READER = """
 import os, sys
 sys.path.insert(0, {repo!r})
-from sslaudio.data.stream import Config, Stream
+from sslaudio.data.indexed import ShardStream
+from sslaudio.data.stream import Config
 
 def main():
     config = Config(shards=({folder!r},), batch=6, clip_seconds=0.06, workers=2)
-    stream = Stream(config, sample_rate=16_000, seed=0)
+    stream = ShardStream(config, sample_rate=16_000, seed=0)
     for batch in stream.batches(0):
         print("ready", flush=True)
 

@@ -13,7 +13,7 @@ import torch
 from sslaudio import plugins
 from sslaudio import recipe as recipes
 from sslaudio.data import synth
-from sslaudio.data.stream import Stream
+from sslaudio.data.indexed import ShardStream
 from sslaudio.features.front_end import FrontEnd
 from sslaudio.training.launch import accelerator_for
 from sslaudio.training.loop import Loop
@@ -42,7 +42,7 @@ def losses(case: str, shards: Path, out: Path) -> list[float]:
         recipe.objective.build(recipe.backbone.build(recipe.features.bins, frames)),
         FrontEnd(recipe.features),
         [augment.build() for augment in recipe.augments],
-        Stream(recipe.data, sample_rate=16_000, seed=recipe.training.seed, accumulation=2),
+        ShardStream(recipe.data, sample_rate=16_000, seed=recipe.training.seed, accumulation=2),
         recipe.training,
         out,
         accelerator,

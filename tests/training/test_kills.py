@@ -16,7 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sslaudio.data.stream import Config, Stream
+from sslaudio.data.indexed import ShardStream
+from sslaudio.data.stream import Config
 
 ROOT = Path(__file__).parents[2]
 MARK = "SSLAUDIO_TEST_RUN"
@@ -183,7 +184,7 @@ def test_every_step_has_the_same_clips_whatever_processes_share_it(shards, accum
         """Keys of each step, those of a process after those of the one before."""
         found = [[] for _ in range(start, stop)]
         for rank in range(ranks):
-            stream = Stream(
+            stream = ShardStream(
                 config, sample_rate=16_000, seed=3, rank=rank, ranks=ranks, accumulation=parts
             )
             for number, batch in zip(

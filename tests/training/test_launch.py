@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sslaudio.data.stream import Config, Stream
+from sslaudio.data.indexed import ShardStream
+from sslaudio.data.stream import Config
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
@@ -152,7 +153,7 @@ def test_a_killed_process_takes_the_other_down_with_one_line(shards, tmp_path, v
 def test_a_fault_of_one_process_is_said_once_and_ends_both(shards, tmp_path):
     # The first clip that the second process reads in the second step.
     config = Config(shards=(str(shards),), batch=8, clip_seconds=0.5)
-    stream = Stream(config, sample_rate=16_000, seed=0, rank=1, ranks=2)
+    stream = ShardStream(config, sample_rate=16_000, seed=0, rank=1, ranks=2)
     place = stream.plan.locate(stream.positions(0, 1)[:1])
     shard, selection = int(place.shard[0]), stream.selections[0]
     clip = selection.index.clip(shard, int(selection.members(shard)[place.nth[0]]))

@@ -31,7 +31,7 @@ def faults(before: str, values: int) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
 @pytest.mark.parametrize("values", [2_000_000, 20_000_000])
 def test_freed_memory_is_used_again(values):
-    before = "from sslaudio.training.memory import reuse_freed_memory; reuse_freed_memory()"
+    before = "from sslaudio.data.processes import reuse_freed_memory; reuse_freed_memory()"
 
     kept = faults(before, values)
 

@@ -11,16 +11,17 @@ import torch
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.decode import decode
 from sslaudio.data.index import Index
+from sslaudio.data.indexed import ShardStream
 from sslaudio.data.kept import Sound, in_16_bits
 from sslaudio.data.progress import silent
 from sslaudio.data.shards import build
-from sslaudio.data.stream import Config, Stream
+from sslaudio.data.stream import Config
 
 
 def stream_of(*folders, rank=0, ranks=1, accumulation=1, seed=0, sample_rate=16_000, **settings):
     settings = {"batch": 6, "clip_seconds": 0.06, **settings}
     config = Config(shards=tuple(map(str, folders)), **settings)
-    return Stream(
+    return ShardStream(
         config,
         sample_rate=sample_rate,
         seed=seed,

@@ -1,0 +1,25 @@
+"""Processes that read ahead: what they leave behind."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+from sslaudio.data.loader import read_ahead
+
+if __name__ == "__main__":
+    parts = read_ahead(str, 2, 100)
+    print([next(parts) for _ in range(5)])
+"""
+
+
+def test_a_program_that_leaves_them_open_ends(tmp_path):
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM)
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", file],
+        check=False, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == str(["0", "1", "2", "3", "4"])
