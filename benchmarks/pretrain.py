@@ -821,7 +821,7 @@ def main() -> int:
         if "loop" in arguments.parts:
             rows.append(bench.loop(Resident, "the loop, clips in memory", 0.93))
         if "loader" in arguments.parts:
-            rows.append(bench.loop(Stream, "the loop, the real loader", None))
+            rows.append(bench.loop(ShardStream, "the loop, the real loader", None))
     if "model" in arguments.parts:
         rows += model_rows(arguments, leaves)
     print()

@@ -34,7 +34,7 @@ def stream_of(address, **settings) -> ShardStream:
     return ShardStream(config, sample_rate=16_000, seed=0)
 
 
-def epochs(stream: Stream, count: int = 1) -> list:
+def epochs(stream: ShardStream, count: int = 1) -> list:
     return list(itertools.islice(stream.batches(), 5 * count))  # 30 training clips
 
 
