@@ -28,6 +28,7 @@ from sslaudio import models
 from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import overlap, synth
+from sslaudio.data.blended import BlendedStream
 from sslaudio.data.indexed import ShardStream
 from sslaudio.data.streams import stream_for
 from sslaudio.downstream.live import Probe
@@ -125,7 +126,12 @@ def _pretrain(arguments: argparse.Namespace, flags: list[str], name: str, run: P
         say(f"warning: {text}")
     check_installed(recipe.training.trackers)
     accelerator = accelerator_for(recipe.training.precision)
-    if not recipe.data.shards and path is not None and path.stem == "demo":
+    if (
+        not recipe.data.shards
+        and not recipe.data.procedural
+        and path is not None
+        and path.stem == "demo"
+    ):
         recipe = _with_synthetic_shards(recipe, accelerator, arguments.dry_run)
     with one_voice(run), checkpoint.full_disk_told(run):
         found = _resumed(run, arguments.resume) if accelerator.is_main_process else None
@@ -261,11 +267,11 @@ def _train(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None, init: Pat
 
 def _save_heard(loop: Loop, init: Path | None) -> None:
     """Write down which recordings this run hears, and those before it."""
-    if not isinstance(loop.stream, ShardStream):
-        return
+    stream = loop.stream.real if isinstance(loop.stream, BlendedStream) else loop.stream
+    selections = stream.selections if isinstance(stream, ShardStream) else []
     found = {
         kind: torch.from_numpy(marks.view("int64"))
-        for kind, marks in overlap.heard(loop.stream.selections).items()
+        for kind, marks in overlap.heard(selections).items()
     }
     for kind, marks in (runs.read_heard(init) if init else {}).items():
         found[kind] = torch.cat([found.get(kind, marks[:0]), marks]).unique()

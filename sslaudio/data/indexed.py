@@ -4,7 +4,6 @@ What stands at a position depends on the seed alone (:mod:`sslaudio.data.plan`),
 the whole state, for any number of ranks and workers.
 """
 
-import functools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from sslaudio.data.kept import Kept
 from sslaudio.data.plan import Plan, key_of, uniform
 from sslaudio.data.range_cache import RangeCache
 from sslaudio.data.selection import open_selections
-from sslaudio.data.stream import Batch, Stream
+from sslaudio.data.stream import Batch, ExactStream
 from sslaudio.data.tally import Corrupt
 
 _CROP_KEY, _REPLACEMENT_KEY = 3, 4
@@ -28,7 +27,7 @@ _REPLACEMENTS = 16
 """Clips that are tried in the place of a corrupt one."""
 
 
-class ShardStream(Stream):
+class ShardStream(ExactStream):
     """One rank's share of the endless order of the clips."""
 
     def _open(self) -> None:
@@ -79,16 +78,6 @@ class ShardStream(Stream):
         """The epoch that the clip at ``position`` belongs to, 0 the first."""
         return self.plan.epoch(position)
 
-    def batches(self, position: int = 0) -> Iterator[Batch]:
-        """What stands at ``position`` and after it; the same however it was reached."""
-        if position < 0:
-            raise ValueError(f"a stream cannot start at position {position}; give 0 or more")
-        read = functools.partial(self._read_part, position)
-        for number, batch in enumerate(self._read_ahead(read)):
-            epochs = self.positions(position, number) // self.plan.epoch_clips
-            self.tally.add(epochs, batch.sources.numpy(), batch.corrupt)
-            yield batch
-
     def whole_count(self, most: int | None = None) -> int:
         """All, or so many at most."""
         return min(self.clips, most or self.clips)
@@ -100,18 +89,8 @@ class ShardStream(Stream):
         taken = self.whole_count(most)
         return self._whole(np.arange(taken) * self.clips // taken)
 
-    def positions(self, position: int, number: int) -> Int64[np.ndarray, "clips"]:
-        """Global positions of this rank's ``number``-th micro-batch after ``position``."""
-        step, turn = divmod(number, self.accumulation)
-        first = position + step * self.config.batch + (turn * self.ranks + self.rank) * self.part
-        return np.arange(first, first + self.part)
-
     def read(self, positions: Int64[np.ndarray, "clips"]) -> Batch:
-        """The clips at some positions, decoded.
-
-        Raises:
-            CorruptError: a clip is, and so are all that were tried in its place.
-        """
+        """The clips at some positions, decoded."""
         places = self.plan.locate(positions)
         chances = uniform(positions, key_of(self.seed, _CROP_KEY)).tolist()
         at = list(map(At, places.source.tolist(), places.shard.tolist(), places.nth.tolist()))
@@ -163,13 +142,9 @@ class ShardStream(Stream):
                         yield torch.from_numpy(found)
                 first += count
 
-    def _read_part(self, position: int, number: int) -> Batch:
-        positions = self.positions(position, number)
-        try:
-            return self.read(positions)
-        except OSError as error:
-            step = int(positions[0]) // self.config.batch + 1
-            raise ValueError(f"at step {step}: {error}") from error
+    def _count(self, positions: Int64[np.ndarray, "clips"], batch: Batch) -> None:
+        epochs = positions // self.plan.epoch_clips
+        self.tally.add(epochs, batch.sources.numpy(), batch.corrupt)
 
     def _check_clips(self) -> None:
         if self.clips < self.config.batch:

@@ -10,11 +10,13 @@ A global batch is the positions [p, p + batch), cut into accumulation x ranks eq
 micro-batch ``a`` of rank ``r`` is part ``a * ranks + r``.
 """
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
@@ -32,6 +34,10 @@ class Config:
     """Folders of shards: ``DIR``, or ``DIR=weight``. The weight says how often a clip of that
     folder is drawn relative to a clip of a folder of weight 1; every clip of a folder is drawn
     once before any comes again."""
+    procedural: float = 0.0
+    """Share of each batch that is procedural sound, made when it is heard and never twice
+    (sslaudio/data/procedural), in whole clips; with 1 nothing else is heard and no shards are
+    needed."""
     batch: int = 128
     """Clips an optimiser step, over all ranks and accumulation."""
     clip_seconds: float = 1.0
@@ -60,6 +66,13 @@ class Config:
     that stay decoded; an hour of sound takes 115. 0 keeps none. Changes no result."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.procedural <= 1:
+            raise ValueError(f"data.procedural is {self.procedural:g}; it is a share, 0 to 1")
+        if self.procedural == 1 and self.shards:
+            raise ValueError(
+                "data.procedural is 1, so that data.shards would never be heard; set one lower, or "
+                "leave the other out"
+            )
         if self.batch < 1:
             raise ValueError(f"data.batch is {self.batch}; set it to 1 or more")
         if not 0 < self.clip_seconds < math.inf:
@@ -223,3 +236,42 @@ class Stream(ABC):
         """The micro-batches that ``read`` makes, by the workers."""
         clip_bytes = 4 * self.clip_samples + 2 * 8
         return read_ahead(read, self.config.workers, self.part * clip_bytes)
+
+
+class ExactStream(Stream):
+    """A stream of which the position is the whole state: what stands there the seed alone tells."""
+
+    @abstractmethod
+    def read(self, positions: Int64[np.ndarray, "clips"]) -> Batch:
+        """The clips at some positions.
+
+        Raises:
+            CorruptError: a clip is, and so are all that were tried in its place.
+        """
+
+    @abstractmethod
+    def _count(self, positions: Int64[np.ndarray, "clips"], batch: Batch) -> None:
+        """Tell the tally of a micro-batch."""
+
+    def batches(self, position: int = 0) -> Iterator[Batch]:
+        """What stands at ``position`` and after it; the same however it was reached."""
+        if position < 0:
+            raise ValueError(f"a stream cannot start at position {position}; give 0 or more")
+        read = functools.partial(self._read_part, position)
+        for number, batch in enumerate(self._read_ahead(read)):
+            self._count(self.positions(position, number), batch)
+            yield batch
+
+    def positions(self, position: int, number: int) -> Int64[np.ndarray, "clips"]:
+        """Global positions of this rank's ``number``-th micro-batch after ``position``."""
+        step, turn = divmod(number, self.accumulation)
+        first = position + step * self.config.batch + (turn * self.ranks + self.rank) * self.part
+        return np.arange(first, first + self.part)
+
+    def _read_part(self, position: int, number: int) -> Batch:
+        positions = self.positions(position, number)
+        try:
+            return self.read(positions)
+        except OSError as error:
+            step = int(positions[0]) // self.config.batch + 1
+            raise ValueError(f"at step {step}: {error}") from error

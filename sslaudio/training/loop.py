@@ -477,7 +477,8 @@ class Loop:
         self.report.histograms(step, histograms(cast(nn.Module, objective.backbone), embeddings))
         if embeddings is not None:  # of the whole batch where it is cached; its last part is shown
             own, pictures = embeddings[0, -len(views[0].frames) :], views[0].pictures
-            folders = [self.stream.config.shards[source] for source in batch.sources.tolist()]
+            named = (*self.stream.config.shards, "procedural")
+            folders = [named[source] for source in batch.sources.tolist()]
             columns = {"clip": batch.keys, "shards": folders}
             self.report.embeddings(step, "clips", own.float().cpu().numpy(), columns, pictures)
 
