@@ -1,7 +1,7 @@
 """Sound files to samples: the one place that decodes, mixes down and resamples.
 
-In:  a file, a member of an uncompressed tar, or bytes: WAV, FLAC, OGG or MP3, any rate, any
-     number of channels.
+In:  a file, a member of an uncompressed tar, or bytes: WAV, FLAC, OGG (Vorbis, Opus) or
+     MP3, any rate, any number of channels.
 Out: mono float32 samples in [-1, 1] at the rate asked for.
 
 Channels are averaged; soxr resamples at its HQ setting (the resampler changes scores, so it is

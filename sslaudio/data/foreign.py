@@ -1,7 +1,7 @@
 """An index for tars that others made, so that they are read like our own.
 
-In:  a folder of uncompressed WebDataset tars: members ``KEY.wav`` (or flac, ogg, mp3) and, if they
-     like, ``KEY.json``, at any rate, mono or not.
+In:  a folder of uncompressed WebDataset tars: members ``KEY.wav`` (or flac, ogg, opus, mp3) and, if
+     they like, ``KEY.json``, at any rate, mono or not.
 Out: ``NAME.idx`` beside each tar, and ``index.json``; the tars stay as they are.
 
 What is in a tar comes from strangers: sizes are held against the file's, nothing is unpacked, and

@@ -19,7 +19,7 @@ from sslaudio.data.stream import Config
 from sslaudio.data.verify import verify
 
 FORMATS = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"),
-           "mp3": ("MP3", "MPEG_LAYER_III")}  # fmt: skip
+           "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}  # fmt: skip
 
 
 def encoded(suffix: str, number: int, rate: int, channels: int) -> bytes:
@@ -43,10 +43,11 @@ def made(tmp_path):
     """Two tars of strangers, of all formats and orders of members; and their sounds by key."""
     sounds = {}
     cases = [("wav", 44_100, 2), ("flac", 16_000, 1), ("ogg", 48_000, 1), ("mp3", 22_050, 1)]
+    cases += [("wav", 44_100, 2), ("flac", 16_000, 1), ("opus", 48_000, 1), ("mp3", 22_050, 1)]
     for shard in range(2):
         with tarfile.open(tmp_path / f"part-{shard}.tar", "w", format=tarfile.PAX_FORMAT) as tar:
             add(tar, "README.txt", b"of no one's making")
-            for number, (suffix, rate, channels) in enumerate(cases * 2):
+            for number, (suffix, rate, channels) in enumerate(cases):
                 key = f"voices/{shard}-{number}" if number else f"{'ü' * 60}/long-{shard}"
                 audio = encoded(suffix, number, rate, channels)
                 text = json.dumps({"recording": number // 2, "split": "train"}).encode()

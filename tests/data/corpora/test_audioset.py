@@ -7,6 +7,7 @@ from miniatures import audioset as miniature
 
 from sslaudio.data.corpora import audioset
 from sslaudio.data.corpora.audioset import Config, build
+from sslaudio.data.corpora.base import LeftOutWarning
 
 
 @pytest.fixture
@@ -94,6 +95,21 @@ def test_files_that_serve_nobody_are_left_out_with_a_warning(root):
         clips = by_id(root)
 
     assert clips["-train00001"].path == kept
+
+
+def test_files_that_nothing_decodes_are_counted_and_their_rows_missing(root):
+    (root / "eval" / "eval000000B.ogg").rename(root / "eval" / "eval000000B.m4a")
+
+    with pytest.warns(LeftOutWarning, match=r"1 files .* \.m4a is not read.*eval000000B\.m4a"):
+        clips = by_id(root)
+
+    assert not clips["eval000000B"].path.exists()
+
+
+def test_opus_is_found(root):
+    (root / "eval" / "eval000000B.ogg").rename(root / "eval" / "eval000000B.opus")
+
+    assert by_id(root)["eval000000B"].source == "eval/eval000000B.opus"
 
 
 def test_a_big_part_is_listed_by_one_scan(root, monkeypatch):
