@@ -86,6 +86,15 @@ def test_a_broken_table_is_told(root, rows, words):
         build(Config(), root)
 
 
+def test_a_head_that_is_no_comment_is_no_row(root):
+    before = by_id(root)
+    table = root / "eval_segments.csv"
+    head = "YTID,start_seconds,end_seconds,positive_labels\n"
+    table.write_text(head + table.read_text().replace(miniature.COMMENTS, ""))
+
+    assert by_id(root) == before
+
+
 def test_files_that_serve_nobody_are_left_out_with_a_warning(root):
     kept = root / "audio" / "balanced_train" / "-train00001.wav"
     for name in ("-train00001_1_2.wav", "nobody.wav"):
