@@ -1,6 +1,7 @@
 """`sslaudio shards` as a user meets it: flags, what is printed, exit status."""
 
 import argparse
+import os
 import shutil
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def test_build_info_and_verify(fsdd, tmp_path, capsys):
     assert "12 clips, 1.2 s" in table
     assert run("verify", out, "--jobs", 1) == 0
     assert capsys.readouterr().out == f"{out}: no problems\n"
+
+
+def test_names_that_are_no_utf_8_are_written_with_their_bytes(fsdd, tmp_path, capsys):
+    folder = tmp_path / "mine" / os.fsdecode(b"caf\xe9")  # Latin-1, from an old zip
+    folder.mkdir(parents=True)
+    shutil.copy(fsdd / "recordings" / "1_anna_3.wav", folder / os.fsdecode(b"\xff.wav"))
+    mine, rules = tmp_path / "out", tmp_path / "rules.txt"
+
+    run("build", "--corpus", "folder", "--root", folder.parent, "--out", mine, "--label", "parent")
+    run("overlap", mine, mine, "--out", rules)
+    run("info", mine)
+
+    assert r"caf\udce9      1" in capsys.readouterr().out
+    assert rules.read_text().splitlines()[1:] == [r"folder: recording:caf\udce9/\udcff.wav"]
+    assert run("verify", mine) == 0
 
 
 def test_build_again_says_that_nothing_is_left(fsdd, tmp_path, capsys):
