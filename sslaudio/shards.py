@@ -170,7 +170,12 @@ def _overlap(args: argparse.Namespace) -> int:
     if args.out:
         title = f"# recordings of {one.corpus} that {other.corpus} has too, by {found.kind} id\n"
         rules = (f"{one.corpus}: recording:{name}\n" for name in found.recordings)
-        args.out.write_text(title + "".join(rules), encoding="utf-8")
+        try:
+            args.out.write_text(title + "".join(rules), encoding="utf-8")
+        except OSError as error:
+            raise ValueError(
+                f"--out {args.out} cannot be written ({error.strerror}); give another file"
+            ) from error
     by_split = ", ".join(f"{n} {split or 'of no split'}" for split, n in found.others.items())
     _say(
         f"{len(found.recordings)} recordings of {one.corpus} are in {other.corpus} too (by "

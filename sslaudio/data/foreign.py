@@ -83,7 +83,7 @@ def index(
     check_jobs(jobs)
     check_rate(sample_rate)
     tars = _tars(folder)
-    with locked(folder):
+    with locked(folder, "DIR"):
         work = folder / WORK_FOLDER
         work.mkdir(exist_ok=True)
         readings = [_Reading(tar, sample_rate) for tar in tars]

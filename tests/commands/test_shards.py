@@ -157,6 +157,18 @@ def test_an_out_that_is_no_folder_or_cannot_be_written_is_named(fsdd, tmp_path, 
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_or_file_that_cannot_be_written_to_is_told_as_it_was_given(fsdd, tmp_path):
+    run("build", "--corpus", "fsdd", "--root", fsdd, "--out", tmp_path / "a", "--jobs", 1)
+    foreign = tmp_path / "foreign"
+    (foreign / ".lock").mkdir(parents=True)
+    shutil.copy(tmp_path / "a" / "fsdd-000000.tar", foreign)
+
+    with pytest.raises(ValueError, match=r"^DIR .*foreign cannot be written to \("):
+        run("index", foreign)
+    with pytest.raises(ValueError, match=r"^--out .*no/rules cannot be written \(No such file"):
+        run("overlap", tmp_path / "a", tmp_path / "a", "--out", tmp_path / "no" / "rules")
+
+
 def test_an_out_without_permission_is_named(fsdd, tmp_path, monkeypatch):
     def refuse(path, *args, **settings):
         raise PermissionError(13, "Permission denied", str(path))
