@@ -169,6 +169,15 @@ def test_a_folder_or_file_that_cannot_be_written_to_is_told_as_it_was_given(fsdd
         run("overlap", tmp_path / "a", tmp_path / "a", "--out", tmp_path / "no" / "rules")
 
 
+def test_the_help_tells_what_the_options_of_corpora_mean(capsys):
+    with pytest.raises(SystemExit):
+        run("build", "--help")
+
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--fraction FRACTION of audioset: Share of the training parts' clips, above 0" in told
+    assert "of librispeech: all: the parts that are there. 100, 460, 960: the first" in told
+
+
 def test_an_out_without_permission_is_named(fsdd, tmp_path, monkeypatch):
     def refuse(path, *args, **settings):
         raise PermissionError(13, "Permission denied", str(path))
