@@ -5,6 +5,7 @@ Described in shards/README.md.
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +15,7 @@ from jaxtyping import UInt64
 from pydantic import TypeAdapter, ValidationError
 
 from sslaudio.data.corpora.base import SPLITS
+from sslaudio.data.encode import CODECS
 from sslaudio.data.places import Local, Place
 
 VERSION = 2
@@ -40,6 +42,9 @@ recording, see :func:`marks`."""
 
 FOREIGN = "foreign"
 """The codec of tars that others made: any, and any rate."""
+
+RATES = range(1_000, 384_001)
+"""Hz that the clips of shards may have."""
 
 TAR_BLOCK = 512
 """Bytes of a tar member's header; its content is filled up to a multiple of them."""
@@ -190,6 +195,11 @@ def read_index(folder: Path | Place) -> Content:
         content = TypeAdapter(Content).validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError(_wrong_field(path, error)) from error
+    wrong = "" if content.sample_rate in RATES else f"a sample_rate of {content.sample_rate} Hz"
+    if content.codec not in (*CODECS, FOREIGN):
+        wrong = f"the codec {content.codec!r}"
+    if wrong:
+        raise ValueError(f"{path} has {wrong}; build the shards again into a new folder")
     _check_shards(path, content.shards)
     return content
 
@@ -202,10 +212,13 @@ def _check_shards(path: str, shards: list[Shard]) -> None:
     """
     for shard in shards:
         wrong = None
-        if PurePosixPath(shard.name).name != shard.name or "\\" in shard.name or "\0" in shard.name:
-            wrong = "a name that is no plain file name"
+        is_plain = PurePosixPath(shard.name).name == shard.name and shard.name.endswith(".tar")
+        if not is_plain or "\\" in shard.name or "\0" in shard.name:
+            wrong = "a name that is no plain file name of a tar"
         elif min(shard.samples, shard.bytes, *shard.splits.values(), 0) < 0:
             wrong = "a count below 0"
+        elif not 0 <= shard.seconds < math.inf:
+            wrong = f"{shard.seconds} seconds of sound"
         elif not set(shard.splits) <= set(SPLIT_CODES):
             wrong = f"the splits {', '.join(shard.splits)}"
         elif sum(shard.splits.values()) != shard.samples:

@@ -53,6 +53,12 @@ def test_what_is_no_index_is_refused(copy, text):
         ('"rejected"', '"reject"', r"index\.json lacks totals\.rejected"),
         ('"sample_rate": 16000', '"sample_rate": "16 kHz"', "has sample_rate '16 kHz'"),
         ('"samples": 10', '"samples": null', r"has shards\.0\.samples 'None'"),
+        ('"sample_rate": 16000', '"sample_rate": 999999999', "has a sample_rate of 999999999 Hz"),
+        ('"sample_rate": 16000', '"sample_rate": 0', "has a sample_rate of 0 Hz"),
+        ('"codec": "flac"', '"codec": "../x"', r"has the codec '\.\./x'"),
+        ('"toy-000003.tar"', '""', "the shard '' has a name that is no plain file name of a tar"),
+        ('"toy-000003.tar"', '".."', r"the shard '\.\.' has a name that is no plain file name"),
+        ('"seconds": ', '"seconds": -', r"the shard 'toy.* has -[0-9.]+ seconds of sound"),
         ('"train": {', '"train": 3, "x": {', r"has totals\.splits\.train"),
     ],
 )

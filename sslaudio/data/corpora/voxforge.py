@@ -69,7 +69,7 @@ def recognises(root: Path) -> bool:
 def build(config: Config, root: Path) -> list[Clip]:
     """Every file of every submission, sorted by path."""
     submissions: dict[tuple[str, str], Path] = {}
-    clips, left_out, silent = [], [], []
+    clips, left_out, silent, nameless = [], [], [], []
     for folder, language in _language_folders(root):
         for submission in sorted(map(Path, _submissions(folder))):
             paths, others = _sounds(submission)
@@ -80,6 +80,8 @@ def build(config: Config, root: Path) -> list[Clip]:
             clips += [_clip(path, root, language, name) for path in paths]
             left_out += others
             silent += [] if paths else [submission]
+        for other in _others(folder):
+            nameless += [path for paths in _sounds(other) for path in paths]
     if not clips:
         raise ValueError(
             f"{root} is not VoxForge: looked for {LAYOUT}; set --root to the folder that holds "
@@ -88,6 +90,7 @@ def build(config: Config, root: Path) -> list[Clip]:
     _warn_of_other_languages(root)
     _warn_of_empty(silent)
     warn_of_left_out(left_out, "another file of the name serves")
+    warn_of_left_out(nameless, "their folder is not named as a submission, USER-YYYYMMDD-xyz")
     return sorted(clips, key=lambda clip: clip.source)
 
 
@@ -119,6 +122,12 @@ def _submissions(folder: Path) -> Iterator[str]:
             for entry in entries:
                 if _SUBMISSION.fullmatch(entry.name) and entry.is_dir():
                     yield entry.path
+
+
+def _others(folder: Path) -> list[Path]:
+    """Folders that hold sound as a submission does, and do not tell whose."""
+    others = {path.parent for name in _SOUNDS for path in folder.glob(f"*/{name}")}
+    return sorted(other for other in others if not _SUBMISSION.fullmatch(other.name))
 
 
 def _sounds(submission: Path) -> tuple[list[Path], list[Path]]:

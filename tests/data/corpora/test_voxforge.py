@@ -1,5 +1,6 @@
 import pytest
 
+from sslaudio.data.corpora.base import LeftOutWarning
 from sslaudio.data.corpora.voxforge import Config, build, recognises, split_by_hash
 
 
@@ -139,3 +140,14 @@ def test_a_submission_in_two_folders_of_a_language_is_one(write_sounds):
         clips = build(Config(), root)
 
     assert sorted(clip.label for clip in clips) == ["English", "German"]
+
+
+def test_folders_that_do_not_tell_a_user_are_counted(write_sounds):
+    root = write_sounds(
+        "de/ada-20080425-acs/wav/a.wav", "de/my_takes/wav/a.wav", "de/my_takes/flac/b.flac"
+    )
+
+    with pytest.warns(LeftOutWarning, match=r"2 .*not named as a submission.*my_takes/flac/b\."):
+        clips = build(Config(), root)
+
+    assert [clip.speaker for clip in clips] == ["German ada"]
