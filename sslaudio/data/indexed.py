@@ -152,16 +152,17 @@ class ShardStream(Stream):
 
     def _whole(self, wanted: Int64[np.ndarray, "clips"]) -> Iterator[Float32[Tensor, "samples"]]:
         """Whole clips by their number among those that take part, rising."""
-        first = 0
-        for source, counts in enumerate(self.plan.counts):
-            for shard, count in enumerate(counts.tolist()):
-                start, end = np.searchsorted(wanted, [first, first + count])
-                for found in self.crops.whole(source, shard, (wanted[start:end] - first).tolist()):
-                    if isinstance(found, CorruptError):
-                        warnings.warn(f"left out: {found}", stacklevel=2)
-                    else:
-                        yield torch.from_numpy(found)
-                first += count
+        counts = np.concatenate(self.plan.counts)
+        ends = np.cumsum(counts)
+        shards = np.searchsorted(ends, wanted, "right")
+        firsts = np.cumsum([0, *map(len, self.plan.counts)])
+        sources = np.searchsorted(firsts, shards, "right") - 1
+        columns = sources, shards - firsts[sources], wanted - (ends - counts)[shards]
+        for found in self.crops.whole(map(At, *(column.tolist() for column in columns))):
+            if isinstance(found, CorruptError):
+                warnings.warn(f"left out: {found}", stacklevel=2)
+            else:
+                yield torch.from_numpy(found)
 
     def _read_part(self, position: int, number: int) -> Batch:
         positions = self.positions(position, number)

@@ -44,6 +44,9 @@ FOREIGN = "foreign"
 TAR_BLOCK = 512
 """Bytes of a tar member's header; its content is filled up to a multiple of them."""
 
+LONGEST_JSON = 1 << 20
+"""Bytes of a clip's JSON; more is no description of a clip."""
+
 _SPLIT_BITS = 8
 
 

@@ -67,12 +67,12 @@ class Place(Protocol):
         """
         ...
 
-    def mapped(self, name: str) -> Any:
-        """A whole file that is not empty, as a buffer; mapped into memory where it can be.
+    def mapped(self, files: Sequence[Range]) -> list[Any]:
+        """Whole files that are not empty, as buffers; mapped into memory where they can be.
 
         Raises:
-            FileNotFoundError: it is not there.
-            OSError: it cannot be read.
+            FileNotFoundError: one is not there.
+            OSError: one cannot be read.
         """
         ...
 
@@ -119,10 +119,11 @@ class Local:
         """
         return [os.pread(self._descriptor(one.name), one.size, one.start) for one in ranges]
 
-    def mapped(self, name: str) -> Any:
-        """A whole file, memory-mapped."""
-        # As a plain array: a memmap takes ten times as long to give one row.
-        return np.memmap(self.folder / name, np.uint8, "r").view(np.ndarray)
+    def mapped(self, files: Sequence[Range]) -> list[Any]:
+        """Whole files, memory-mapped."""
+        # As plain arrays: a memmap takes ten times as long to give one row.
+        maps = [np.memmap(self.folder / one.name, np.uint8, "r") for one in files]
+        return [one.view(np.ndarray) for one in maps]
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None where it is not there."""
@@ -165,9 +166,9 @@ class Remote:
         """A whole file."""
         return self._patiently(name, lambda: self._system.cat_file(self._path(name)))
 
-    def mapped(self, name: str) -> Any:
-        """A whole file, in memory."""
-        return self.read(name)
+    def mapped(self, files: Sequence[Range]) -> list[Any]:
+        """Whole files, in memory."""
+        return self.read_ranges(files)
 
     def read_ranges(self, ranges: Sequence[Range]) -> list[bytes]:
         """Parts of files, all asked for at once; those that fail again, one by one."""

@@ -90,6 +90,21 @@ def test_s3_serves_shards(shards_folder, monkeypatch):
     assert_same(found, epochs(stream_of(shards_folder)))
 
 
+def test_whole_clips_and_their_offsets_are_asked_for_together(server, monkeypatch):
+    stream = stream_of(server.address)
+    asked: list[int] = []
+    read = places.Remote.read_ranges
+
+    def counted(place: places.Remote, ranges: list[Range]) -> list[bytes]:
+        asked.append(len(ranges))
+        return read(place, ranges)
+
+    monkeypatch.setattr(places.Remote, "read_ranges", counted)
+
+    assert len(list(stream.whole_clips())) == 30
+    assert asked == [5, 30]
+
+
 def test_answers_that_break_off_lose_no_clip(server, shards_folder):
     server.breaks = 12
 
