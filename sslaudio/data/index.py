@@ -162,7 +162,7 @@ class Index:
     def _offsets_file(self, shard: int) -> Range:
         told = self.shards[shard]
         size = told.samples * OFFSETS.itemsize
-        return Range(told.offsets_name, 0, size, str(told.offsets_crc32))
+        return Range(told.offsets_name, 0, size, str(told.offsets_crc32), told.offsets_crc32)
 
     def clip(self, shard: int, member: int) -> StoredClip:
         """All of a clip, undecoded.
@@ -226,7 +226,8 @@ class Index:
 
     def _told(self, shard: int, member: int) -> tuple[Range | None, Range | None]:
         """Where a clip's header and sound lie, and its JSON where that is no neighbour."""
-        audio_at, json_after, audio_bytes, json_bytes, *_ = self.offsets(shard)[member].item()
+        row = self.offsets(shard)[member].item()
+        audio_at, json_after, audio_bytes, json_bytes, _, crc32, _ = row
         name, version = self.shards[shard].name, self.shards[shard].sha256
         size = TAR_BLOCK + audio_bytes
         if json_bytes > LONGEST_JSON:
@@ -236,7 +237,7 @@ class Index:
             size = TAR_BLOCK + json_after + json_bytes
         elif json_bytes:
             apart = Range(name, audio_at + json_after, json_bytes, version)
-        spans = Range(name, audio_at - TAR_BLOCK, size, version), apart
+        spans = Range(name, audio_at - TAR_BLOCK, size, version, crc32), apart
         return spans if self._inside(shard, *filter(None, spans)) else (None, None)
 
     def _description(self, shard: int, member: int) -> list[Range]:

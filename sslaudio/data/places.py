@@ -11,6 +11,7 @@ folder here, of bounded size.
 import hashlib
 import os
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from sslaudio.data.range_cache import RangeCache
 
 TRIES = 6
 """Reads of a range before it is given up."""
+REREADS = 2
+"""Reads of a range that gives other bytes than were to come, before they are the file's own."""
 PAUSE_SECONDS = 0.5
 """After the first failed read; twice as long after each other one: 15 s in all."""
 CONNECT_SECONDS, READ_SECONDS = 10, 30
@@ -42,6 +45,12 @@ class Range(NamedTuple):
     size: int
     version: str = ""
     """Of the file: what was cached of another version is not taken for it."""
+    crc32: int | None = None
+    """Of its bytes, where that is known."""
+
+    def fits(self, data: bytes) -> bool:
+        """Whether these are its bytes, as far as can be told."""
+        return len(data) == self.size and self.crc32 in (None, zlib.crc32(data))
 
 
 class Place(Protocol):
@@ -176,7 +185,7 @@ class Remote:
         absent = [row for row, data in enumerate(found) if data is None]
         for row, data in zip(absent, self._fetched([ranges[r] for r in absent]), strict=True):
             found[row] = data
-            if self.cache and len(data) == ranges[row].size:
+            if self.cache and ranges[row].fits(data):
                 self.cache.put(self._name_of(ranges[row]), data)
         return [data for data in found if data is not None]
 
@@ -213,12 +222,18 @@ class Remote:
         told = self._system.cat_ranges(
             paths, [one.start for one in ranges], ends, on_error="return"
         )
-        return [
-            self._checked(one, data) if isinstance(data, bytes) else self._again(one, data)
-            for one, data in zip(ranges, told, strict=True)
-        ]
+        return [self._sure(one, data) for one, data in zip(ranges, told, strict=True)]
 
-    def _again(self, one: Range, error: Exception) -> bytes:
+    def _sure(self, one: Range, told: bytes | Exception) -> bytes:
+        """A range's bytes, read again where that failed or gave others than were to come."""
+        data = self._checked(one, told) if isinstance(told, bytes) else self._again(one, told)
+        for _ in range(REREADS):
+            if one.fits(data):
+                break
+            data = self._again(one)
+        return data
+
+    def _again(self, one: Range, error: Exception | None = None) -> bytes:
         def read() -> bytes:
             return self._system.cat_file(self._path(one.name), one.start, one.start + one.size)
 

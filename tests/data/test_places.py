@@ -114,6 +114,29 @@ def test_answers_that_break_off_lose_no_clip(server, shards_folder):
     assert_same(found, epochs(stream_of(shards_folder), 2))
 
 
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(
+    "spoils",
+    [
+        lambda body: body[: len(body) // 2],
+        lambda body: body[1:] + b"x",
+        lambda body: bytes([body[0] ^ 1]) + body[1:],
+    ],
+    ids=["short", "shifted", "a bit"],
+)
+def test_answers_that_are_spoilt_on_their_way_lose_no_clip(
+    server, shards_folder, tmp_path, cached, spoils
+):
+    settings = {"kept_megabytes": 0, "cache": str(tmp_path / "cache") if cached else ""}
+    server.spoils = spoils
+
+    found = epochs(stream_of(server.address, **settings))
+    again = epochs(stream_of(server.address, **settings))
+
+    assert_same(found, epochs(stream_of(shards_folder)))
+    assert_same(again, found)
+
+
 def test_a_server_that_comes_back_loses_no_clip(server, shards_folder, monkeypatch):
     slept: list[float] = []
 
