@@ -47,6 +47,8 @@ TAR_BLOCK = 512
 LONGEST_JSON = 1 << 20
 """Bytes of a clip's JSON; more is no description of a clip."""
 
+_LARGEST = 1 << 50
+"""Bytes of a tar; more is no size."""
 _SPLIT_BITS = 8
 
 
@@ -179,7 +181,7 @@ def read_index(folder: Path | Place) -> Content:
         raise ValueError(f"{place} has no {INDEX_NAME}: {_how_to_build(place)}") from None
     try:
         version = json.loads(text)["version"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"{path} is no index of shards: {reason}; build the shards again into a new folder"
@@ -205,10 +207,12 @@ def _check_shards(path: str, shards: list[Shard]) -> None:
     """
     for shard in shards:
         wrong = None
-        if PurePosixPath(shard.name).name != shard.name or "\\" in shard.name or "\0" in shard.name:
-            wrong = "a name that is no plain file name"
+        if not _is_tar_name(shard.name):
+            wrong = "a name that is no plain name of a tar"
         elif min(shard.samples, shard.bytes, *shard.splits.values(), 0) < 0:
             wrong = "a count below 0"
+        elif shard.bytes > _LARGEST or shard.samples * TAR_BLOCK > shard.bytes:
+            wrong = f"{shard.samples} clips in {shard.bytes} bytes"
         elif not set(shard.splits) <= set(SPLIT_CODES):
             wrong = f"the splits {', '.join(shard.splits)}"
         elif sum(shard.splits.values()) != shard.samples:
@@ -221,6 +225,11 @@ def _check_shards(path: str, shards: list[Shard]) -> None:
     names = {shard.name for shard in shards}
     if len(names) < len(shards):
         raise ValueError(f"{path} names a shard twice; build the shards again into a new folder")
+
+
+def _is_tar_name(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.name == name and path.suffix == ".tar" and not {"\\", "\0"} & set(name)
 
 
 def _wrong_field(path: str, error: ValidationError) -> str:

@@ -30,8 +30,8 @@ def read_ahead(read: Callable[[int], Part], workers: int, part_bytes: int) -> It
         part_bytes: what a part's arrays take together; what is more goes a slower way.
 
     Raises:
-        ValueError: ``read`` raised it, or an OSError, in a worker: the same words. Or there is not
-            enough shared memory.
+        ValueError: ``read`` raised it, or an OSError, in a worker: the same words. Or a worker was
+            killed, or there is not enough shared memory.
     """
     if not workers:
         return map(read, itertools.count())
@@ -53,10 +53,27 @@ def read_ahead(read: Callable[[int], Part], workers: int, part_bytes: int) -> It
 
 
 def _unpacked(packed: Iterator[Any], slots: Slots) -> Iterator[Any]:
-    for part in packed:
+    for part in _alive(packed):
         if isinstance(part, _Failure):
             raise ValueError(part.message)
         yield slots.unpack(part)
+
+
+def _alive(packed: Iterator[Any]) -> Iterator[Any]:
+    """What comes from the workers, as long as all are there.
+
+    Raises:
+        ValueError: one was killed.
+    """
+    try:
+        yield from packed
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):  # raised in one, not by its end
+            raise
+        raise ValueError(
+            f"a worker that reads ahead was killed, perhaps for want of memory ({error}); go on "
+            f"with --resume, with fewer data.workers or a smaller data.kept_megabytes"
+        ) from error
 
 
 def _close(parts: "weakref.ref[Any]") -> None:

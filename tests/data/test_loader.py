@@ -1,7 +1,14 @@
 """Processes that read ahead: what they leave behind."""
 
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
+
+import pytest
+
+from sslaudio.data.loader import read_ahead
 
 PROGRAM = """
 from sslaudio.data.loader import read_ahead
@@ -23,3 +30,16 @@ def test_a_program_that_leaves_them_open_ends(tmp_path):
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == str(["0", "1", "2", "3", "4"])
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2")
+def test_a_worker_that_is_killed_ends_the_run_with_one_line():
+    before = set(multiprocessing.active_children())
+    parts = read_ahead(str, 2, 100)
+    next(parts)
+    worker, _ = set(multiprocessing.active_children()) - before
+
+    os.kill(worker.pid, signal.SIGKILL)
+
+    with pytest.raises(ValueError, match=rf"was killed.*{worker.pid}.*--resume.*data\.workers"):
+        list(parts)
