@@ -1,9 +1,12 @@
 """Shards below an address: the same sound as in a folder, whatever the server does."""
 
+import errno
 import importlib.util
 import itertools
+import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -238,6 +241,40 @@ def test_the_cache_keeps_to_its_size_and_drops_the_oldest(tmp_path):
     assert held <= 0.11e6
     assert cache.get(names[-1]) == names[-1].encode() * 150
     assert cache.get(names[0]) is None
+
+
+def test_many_processes_that_begin_together_do_not_overfill_the_cache(tmp_path):
+    caches = [RangeCache(tmp_path, megabytes=0.1) for _ in range(12)]
+    most = 0
+
+    for number in range(600):
+        caches[number % 12].put(f"{number:064x}"[::-1], bytes(500))
+        most = max(most, sum(file.stat().st_size for file in tmp_path.glob("??/*")))
+
+    assert most < 0.15e6  # a twentieth each would be 0.16
+
+
+def test_a_cache_that_cannot_be_written_to_serves_all_the_same(tmp_path, monkeypatch):
+    cache = RangeCache(tmp_path, megabytes=1)
+    cache.put("ab" * 32, b"sound" * 100)
+
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuses)
+    for name in ("write_bytes", "mkdir", "unlink", "rename"):
+        monkeypatch.setattr(Path, name, refuses)
+    cache.put("cd" * 32, b"more")
+
+    assert cache.get("ab" * 32) == b"sound" * 100
+    assert cache.get("cd" * 32) is None
+
+
+def test_a_cache_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "cache").write_text("")
+
+    with pytest.raises(ValueError, match=r"data\.cache is .*cache, which is no folder"):
+        RangeCache(tmp_path / "cache", megabytes=1)
 
 
 def test_a_torn_file_in_the_cache_counts_as_none(tmp_path):
