@@ -160,6 +160,7 @@ class Remote:
     cache: RangeCache | None = None
     _system: Any = field(default=None, compare=False, repr=False)
     _root: str = field(default="", compare=False, repr=False)
+    _sends_parts: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         self.address = self.address.rstrip("/")
@@ -219,6 +220,9 @@ class Remote:
         ends = [one.start + one.size for one in ranges]
         if not ranges:
             return []
+        if not self._sends_parts:  # else a whole tar would come for each of them, all at once
+            self._again(Range(ranges[0].name, 0, 1))
+            self._sends_parts = True
         told = self._system.cat_ranges(
             paths, [one.start for one in ranges], ends, on_error="return"
         )
@@ -235,7 +239,8 @@ class Remote:
 
     def _again(self, one: Range, error: Exception | None = None) -> bytes:
         def read() -> bytes:
-            return self._system.cat_file(self._path(one.name), one.start, one.start + one.size)
+            path, end = self._path(one.name), one.start + one.size
+            return self._system.cat_file(path, start=one.start, end=end)
 
         return self._checked(one, self._patiently(one.name, read, error))
 

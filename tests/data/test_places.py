@@ -87,10 +87,21 @@ def test_s3_serves_shards(shards_folder, monkeypatch):
         bucket.put(f"{shards_folder}/", "corpora/toy/", recursive=True)
 
         found = epochs(stream_of("s3://corpora/toy", kept_megabytes=0))
+        lost: list[str] = []
+
+        def lose(paths: list[str], *_: object, **__: object) -> list[OSError]:
+            lost.extend(paths)
+            return [OSError("lost")] * len(paths)
+
+        stream = stream_of("s3://corpora/toy", kept_megabytes=0)
+        monkeypatch.setattr(stream.selections[0].index.place._system, "cat_ranges", lose)
+        again = epochs(stream)
     finally:
         running.stop()
 
     assert_same(found, epochs(stream_of(shards_folder)))
+    assert len(lost) == 35
+    assert_same(again, found)  # each read again, by itself
 
 
 def test_whole_clips_and_their_offsets_are_asked_for_together(server, monkeypatch):
@@ -187,6 +198,7 @@ def test_a_server_without_ranges_says_what_to_do(server):
 
     with pytest.raises(ValueError, match=r"does not serve parts of files.*copy the shards"):
         epochs(stream)
+    assert not [name for name in server.requests if name.endswith(".tar")]  # whole ones would come
 
 
 def test_an_address_without_shards_says_so(server):
