@@ -25,7 +25,8 @@ RESAMPLER = "soxr HQ"
 """What resamples; written into every index."""
 
 MOST_SAMPLES = 1 << 29
-"""Most samples, over all channels, that are decoded at once: 2 GiB. A small file may claim any."""
+"""Most samples, over all channels or resampled, that are decoded at once: 2 GiB. A small file may
+claim any number, and a rate of 1 Hz."""
 
 _UNKNOWN_FRAMES = 1 << 40
 
@@ -117,7 +118,7 @@ def decode_bytes(
         native_rate = sound.samplerate
         if native_rate != sample_rate and not resampled:
             raise DecodeError(name, f"is at {native_rate} Hz, not {sample_rate}")
-        channels = _read(sound, start_seconds, seconds, name)
+        channels = _read(sound, sample_rate, start_seconds, seconds, name)
         from_integers = sound.subtype.startswith("PCM_")
     if from_integers and channels.shape == (len(channels) or 1, 1) and native_rate == sample_rate:
         return channels[:, 0]  # in [-1, 1] as it is
@@ -201,7 +202,11 @@ def resample(
 
 
 def _read(
-    sound: soundfile.SoundFile, start_seconds: float, seconds: float | None, name: str
+    sound: soundfile.SoundFile,
+    sample_rate: int,
+    start_seconds: float,
+    seconds: float | None,
+    name: str,
 ) -> Float32[np.ndarray, "samples channels"]:
     """Seek, then decode no more than was asked for."""
     start = min(round(start_seconds * sound.samplerate), sound.frames)
@@ -210,7 +215,7 @@ def _read(
         raise too_short(name, sound.frames / sound.samplerate, start_seconds)
     if seconds is not None:
         wanted = min(wanted, round(seconds * sound.samplerate))
-    if wanted * sound.channels > MOST_SAMPLES:
+    if wanted * max(sound.channels, sample_rate / sound.samplerate) > MOST_SAMPLES:
         hours = wanted / sound.samplerate / 3600
         raise DecodeError(name, f"too long: {hours:.1f} h at once; cut it, by --segment-seconds")
     if start:

@@ -157,3 +157,11 @@ def test_a_flac_that_does_not_tell_its_length_is_refused_with_the_cure():
 
     with pytest.raises(DecodeError, match=r"does not tell its length.*encode it again"):
         decode_bytes(bytes(data), 16_000)
+
+
+def test_a_rate_that_makes_a_small_file_a_day_long_is_refused(tmp_path):
+    soundfile.write(tmp_path / "slow.wav", np.zeros(100_000), 1, "PCM_16")
+
+    with pytest.raises(DecodeError, match=r"slow\.wav: too long: 27\.8 h at once"):
+        decode(tmp_path / "slow.wav", 16_000)
+    assert len(decode(tmp_path / "slow.wav", 16_000, seconds=10)) == 160_000
