@@ -8,11 +8,12 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
-from typing import Any, TypeVar
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar, cast
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from sslaudio.data.processes import die_with_parent, reuse_freed_memory
+from sslaudio.data.processes import die_with, die_with_parent, reuse_freed_memory
 from sslaudio.data.slots import Packed, Slots
 
 Part = TypeVar("Part")
@@ -39,24 +40,26 @@ def read_ahead(read: Callable[[int], Part], workers: int, part_bytes: int) -> It
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch.utils.data", __name__])  # imported once, not per worker
     _start_server()
+    there, here = multiprocessing.Pipe(duplex=False)
     loader = DataLoader(
-        _Parts(read, slots),
+        _Parts(read, slots, there),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=_PREFETCHED_PARTS,
         worker_init_fn=_start_worker,
         multiprocessing_context=context,
     )
-    parts = _unpacked(iter(loader), slots)
+    parts = _unpacked(iter(loader), slots, here)
     atexit.register(_close, weakref.ref(parts))
     return parts
 
 
-def _unpacked(packed: Iterator[Any], slots: Slots) -> Iterator[Any]:
-    for part in _alive(packed):
-        if isinstance(part, _Failure):
-            raise ValueError(part.message)
-        yield slots.unpack(part)
+def _unpacked(packed: Iterator[Any], slots: Slots, here: Connection) -> Iterator[Any]:
+    with here:  # by its end the workers end too, also one that a server keeps waiting
+        for part in _alive(packed):
+            if isinstance(part, _Failure):
+                raise ValueError(part.message)
+            yield slots.unpack(part)
 
 
 def _alive(packed: Iterator[Any]) -> Iterator[Any]:
@@ -112,9 +115,11 @@ class _Failure:
 class _Parts(IterableDataset[Any]):
     """Every ``workers``-th part, which the loader then takes in turn."""
 
-    def __init__(self, read: Callable[[int], Any], slots: Slots) -> None:
+    def __init__(self, read: Callable[[int], Any], slots: Slots, there: Connection) -> None:
         self.read = read
         self.slots = slots
+        self.there = there
+        """Closed at its other end once no more parts are wanted."""
 
     def __iter__(self) -> Iterator[Packed | _Failure]:
         worker = get_worker_info()
@@ -128,5 +133,8 @@ class _Parts(IterableDataset[Any]):
 
 def _start_worker(worker: int) -> None:
     """torch has given this process one thread already."""
+    info = get_worker_info()
+    assert info is not None, "a worker starts itself"
     die_with_parent()
+    die_with(cast(_Parts, info.dataset).there)
     reuse_freed_memory()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -43,3 +44,26 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line():
 
     with pytest.raises(ValueError, match=rf"was killed.*{worker.pid}.*--resume.*data\.workers"):
         list(parts)
+
+
+def stuck(number: int) -> int:
+    """As a read from a server that sends nothing."""
+    time.sleep(0 if number < 3 else 1000)
+    return number
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2")
+def test_workers_that_wait_for_a_server_end_when_nothing_more_is_wanted():
+    before = set(multiprocessing.active_children())
+    parts = read_ahead(stuck, 2, 100)
+    assert [next(parts) for _ in range(3)] == [0, 1, 2]
+    workers = set(multiprocessing.active_children()) - before
+
+    began = time.monotonic()
+    parts.close()
+    for worker in workers:
+        worker.join(10)
+
+    assert len(workers) == 2
+    assert not any(worker.is_alive() for worker in workers)
+    assert time.monotonic() - began < 5
