@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -235,7 +235,7 @@ def _members(
                     content = archive.extractfile(member)
                     assert content is not None, "a regular member has content"
                     yield {"fname": member.name, "data": content.read(), "__url__": one["url"]}
-                    archive.members = []  # or all headers would be kept
+                    cast(Any, archive).members = []  # or all headers would be kept
         except Exception as error:
             handler(error)
 
