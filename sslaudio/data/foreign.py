@@ -25,7 +25,16 @@ from sslaudio.data import progress as progress_display
 from sslaudio.data.corpora.base import SPLITS, SUFFIXES
 from sslaudio.data.decode import RESAMPLER, DecodeError, decode_bytes
 from sslaudio.data.index import Index
-from sslaudio.data.layout import FOREIGN, INDEX_NAME, OFFSETS, TAR_BLOCK, VERSION, Shard, marks
+from sslaudio.data.layout import (
+    FOREIGN,
+    INDEX_NAME,
+    LONGEST_JSON,
+    OFFSETS,
+    TAR_BLOCK,
+    VERSION,
+    Shard,
+    marks,
+)
 from sslaudio.data.metered import HeadersError, Metered
 from sslaudio.data.pack import WORK_FOLDER, Record, write_atomically
 from sslaudio.data.processes import check_jobs, run_parallel
@@ -33,8 +42,6 @@ from sslaudio.data.progress import ProgressMaker
 from sslaudio.data.resume import locked
 from sslaudio.data.shards import check_rate, write_index
 
-LONGEST_JSON = 1 << 20
-"""Bytes of a clip's JSON; more is no description of a clip."""
 _HASHED_AT_ONCE = 1 << 22
 
 
