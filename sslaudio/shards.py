@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from sslaudio import plugins
+from sslaudio.config import describe as meanings_of
 from sslaudio.data import fetch, foreign, listing, overlap, shards, synth
 from sslaudio.data.corpora.base import SPLITS, corpus_root
 from sslaudio.data.describe import describe
@@ -170,7 +171,12 @@ def _overlap(args: argparse.Namespace) -> int:
     if args.out:
         title = f"# recordings of {one.corpus} that {other.corpus} has too, by {found.kind} id\n"
         rules = (f"{one.corpus}: recording:{name}\n" for name in found.recordings)
-        args.out.write_text(title + "".join(rules), encoding="utf-8")
+        try:
+            args.out.write_text(title + "".join(rules), encoding="utf-8")
+        except OSError as error:
+            raise ValueError(
+                f"--out {args.out} cannot be written ({error.strerror}); give another file"
+            ) from error
     by_split = ", ".join(f"{n} {split or 'of no split'}" for split, n in found.others.items())
     _say(
         f"{len(found.recordings)} recordings of {one.corpus} are in {other.corpus} too (by "
@@ -232,16 +238,16 @@ def _add_max_rejected(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """One flag for each field of the corpora's Configs."""
-    owners: dict[str, list[str]] = {}
+    meanings: dict[str, list[str]] = {}
     for corpus in _corpora():
-        for option in dataclasses.fields(plugins.load("corpora", corpus).Config):
-            owners.setdefault(option.name, []).append(corpus)
-    for name, corpora in owners.items():
+        for name, _, text in meanings_of(plugins.load("corpora", corpus).Config):
+            meanings.setdefault(name, []).append(f"of {corpus}: {text}")
+    for name, texts in meanings.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             dest=f"{_OPTION}{name}",
             metavar=name.upper(),
-            help=f"of {', '.join(corpora)}",
+            help=" ".join(texts).replace("``", "").replace("%", "%%"),
         )
 
 

@@ -25,6 +25,8 @@ class Server:
     """Statuses of the next answers."""
     headers: dict[str, str] = field(default_factory=dict)
     tells_length: bool = True
+    tells_total: bool = True
+    """Whether a part of a file comes with the size of the whole."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range of every request."""
     sent: int = 0
@@ -81,7 +83,9 @@ def _answer(request: BaseHTTPRequestHandler, server: Server) -> None:
         request.end_headers()
         return
     if status == 206:
-        request.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        request.send_header(
+            "Content-Range", f"bytes {start}-{total - 1}/{total if server.tells_total else '*'}"
+        )
     if server.tells_length:
         request.send_header("Content-Length", str(total - start))
     else:

@@ -4,7 +4,8 @@ In:  where clips lie, and where in each the crop is to begin.
 Out: mono float32 samples in [-1, 1]; a clip that is damaged comes out as what is wrong with it.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from sslaudio.data.selection import Selection
 
 _ROUNDED = 2
 """Samples that a crop may have more or fewer once it is resampled."""
+_WHOLE_TOGETHER = 32
+"""Whole clips that are read together."""
 
 
 class At(NamedTuple):
@@ -61,13 +64,13 @@ class Crops:
         ]
 
     def whole(
-        self, source: int, shard: int, members: Sequence[int]
+        self, places: Iterable[At]
     ) -> Iterator[Float32[np.ndarray, "samples"] | CorruptError]:
-        """All of some clips of a shard, by their place among the chosen ones."""
-        for member in members:
-            at = At(source, shard, member)
-            [clip] = self._stored([at])
-            yield clip if isinstance(clip, CorruptError) else self._decoded(at, clip)
+        """All of some clips; a few are read together, decoded one after the other."""
+        places = iter(places)
+        while few := list(itertools.islice(places, _WHOLE_TOGETHER)):
+            for at, clip in zip(few, self._stored(few), strict=True):
+                yield clip if isinstance(clip, CorruptError) else self._decoded(at, clip)
 
     def _crop(
         self, at: At, clip: StoredClip | CorruptError | None, chance: float
@@ -107,6 +110,7 @@ class Crops:
         for source in {at.source for at in places}:
             selection = self.selections[source]
             mine = [at for at in places if at.source == source]
+            selection.index.open_offsets({at.shard for at in mine})
             members = [(at.shard, int(selection.members(at.shard)[at.nth])) for at in mine]
             found.update(zip(mine, selection.index.clips(members), strict=True))
         return [found[at] for at in places]

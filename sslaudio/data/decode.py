@@ -1,7 +1,7 @@
 """Sound files to samples: the one place that decodes, mixes down and resamples.
 
-In:  a file, a member of an uncompressed tar, or bytes: WAV, FLAC, OGG or MP3, any rate, any
-     number of channels.
+In:  a file, a member of an uncompressed tar, or bytes: WAV, FLAC, OGG (Vorbis, Opus) or
+     MP3, any rate, any number of channels.
 Out: mono float32 samples in [-1, 1] at the rate asked for.
 
 Channels are averaged; soxr resamples at its HQ setting (the resampler changes scores, so it is
@@ -25,7 +25,8 @@ RESAMPLER = "soxr HQ"
 """What resamples; written into every index."""
 
 MOST_SAMPLES = 1 << 29
-"""Most samples, over all channels, that are decoded at once: 2 GiB. A small file may claim any."""
+"""Most samples, over all channels or once they are resampled, that are decoded at once: 2 GiB. A
+small file may claim any number, and any rate."""
 
 _UNKNOWN_FRAMES = 1 << 40
 
@@ -117,7 +118,7 @@ def decode_bytes(
         native_rate = sound.samplerate
         if native_rate != sample_rate and not resampled:
             raise DecodeError(name, f"is at {native_rate} Hz, not {sample_rate}")
-        channels = _read(sound, start_seconds, seconds, name)
+        channels = _read(sound, start_seconds, seconds, sample_rate, name)
         from_integers = sound.subtype.startswith("PCM_")
     if from_integers and channels.shape == (len(channels) or 1, 1) and native_rate == sample_rate:
         return channels[:, 0]  # in [-1, 1] as it is
@@ -144,6 +145,17 @@ class Straight(soundfile.SoundFile):
     def seekable(self) -> bool:
         """Say no, so that nothing is sought but by :meth:`seek`."""
         return False
+
+
+def check_length(sound: soundfile.SoundFile, frames: int, sample_rate: int, name: str) -> None:
+    """Refuse to hold so many frames of a sound at once, brought to a rate in Hz.
+
+    Raises:
+        DecodeError: they are too many; it names ``name``.
+    """
+    if frames * max(sound.channels, sample_rate / sound.samplerate) > MOST_SAMPLES:
+        hours = frames / sound.samplerate / 3600
+        raise DecodeError(name, f"too long: {hours:.1f} h at once; cut it, by --segment-seconds")
 
 
 def too_short(name: str, lasts_seconds: float, start_seconds: float) -> DecodeError:
@@ -201,7 +213,11 @@ def resample(
 
 
 def _read(
-    sound: soundfile.SoundFile, start_seconds: float, seconds: float | None, name: str
+    sound: soundfile.SoundFile,
+    start_seconds: float,
+    seconds: float | None,
+    sample_rate: int,
+    name: str,
 ) -> Float32[np.ndarray, "samples channels"]:
     """Seek, then decode no more than was asked for."""
     start = min(round(start_seconds * sound.samplerate), sound.frames)
@@ -210,9 +226,7 @@ def _read(
         raise too_short(name, sound.frames / sound.samplerate, start_seconds)
     if seconds is not None:
         wanted = min(wanted, round(seconds * sound.samplerate))
-    if wanted * sound.channels > MOST_SAMPLES:
-        hours = wanted / sound.samplerate / 3600
-        raise DecodeError(name, f"too long: {hours:.1f} h at once; cut it, by --segment-seconds")
+    check_length(sound, wanted, sample_rate, name)
     if start:
         sound.seek(start)
     channels = sound.read(wanted, dtype="float32", always_2d=True)

@@ -125,6 +125,8 @@ class _Server:
         if status == _NOT_SATISFIABLE and total == start:
             self._write_notes({**notes, "total": total})
             return ""
+        if status == _PART and total is None:  # "bytes 10-19/*": whoever serves it may not know
+            total = notes.get("total")
         changed = notes.get("total") not in (None, total)
         if status == _NOT_SATISFIABLE or (status == _PART and (first != start or changed)):
             self.part.unlink()

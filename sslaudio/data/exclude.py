@@ -102,9 +102,9 @@ def _excluded_from(index: Index, rules: Sequence[Rule], hit: set[Rule]) -> dict[
                 wanted.setdefault((name, rule.value), []).append(rule)
     excluded: dict[int, list[int]] = {}
     for shard in range(len(index.shards) if wanted else 0):
-        for member in _candidates(index, shard, wanted):
-            clip = index.clip(shard, member)
-            told = _told(clip.key, clip.fields)
+        members = _candidates(index, shard, wanted)
+        for member, (key, fields) in zip(members, index.descriptions(shard, members), strict=True):
+            told = _told(key, fields or {})  # one whose JSON is broken is corrupt when it is heard
             matches = [rule for pair in told for rule in wanted.get(pair, ())]
             if matches:
                 hit.update(matches)
@@ -126,5 +126,7 @@ def _told(key: str, fields: dict[str, Any]) -> list[tuple[str, str]]:
     """All that a rule can match of one clip, as pairs of field and value."""
     told = [("key", key)]
     told += [(name, str(fields[name])) for name in FIELDS if name in fields]
-    told += [("label", label) for label in fields.get("labels", ())]
-    return told + [("subset", subset) for subset in fields.get("subsets", ())]
+    for name, field in (("label", "labels"), ("subset", "subsets")):
+        several = fields.get(field)
+        told += [(name, str(one)) for one in several] if isinstance(several, list) else []
+    return told

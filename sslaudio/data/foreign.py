@@ -1,7 +1,7 @@
 """An index for tars that others made, so that they are read like our own.
 
-In:  a folder of uncompressed WebDataset tars: members ``KEY.wav`` (or flac, ogg, mp3) and, if they
-     like, ``KEY.json``, at any rate, mono or not.
+In:  a folder of uncompressed WebDataset tars: members ``KEY.wav`` (or flac, ogg, opus, mp3) and, if
+     they like, ``KEY.json``, at any rate, mono or not.
 Out: ``NAME.idx`` beside each tar, and ``index.json``; the tars stay as they are.
 
 What is in a tar comes from strangers: sizes are held against the file's, nothing is unpacked, and
@@ -25,15 +25,23 @@ from sslaudio.data import progress as progress_display
 from sslaudio.data.corpora.base import SPLITS, SUFFIXES
 from sslaudio.data.decode import RESAMPLER, DecodeError, decode_bytes
 from sslaudio.data.index import Index
-from sslaudio.data.layout import FOREIGN, INDEX_NAME, OFFSETS, TAR_BLOCK, VERSION, Shard, marks
+from sslaudio.data.layout import (
+    FOREIGN,
+    INDEX_NAME,
+    LONGEST_JSON,
+    OFFSETS,
+    TAR_BLOCK,
+    VERSION,
+    Shard,
+    marks,
+)
+from sslaudio.data.metered import HeadersError, Metered
 from sslaudio.data.pack import WORK_FOLDER, Record, write_atomically
 from sslaudio.data.processes import check_jobs, run_parallel
 from sslaudio.data.progress import ProgressMaker
 from sslaudio.data.resume import locked
 from sslaudio.data.shards import check_rate, write_index
 
-LONGEST_JSON = 1 << 20
-"""Bytes of a clip's JSON; more is no description of a clip."""
 _HASHED_AT_ONCE = 1 << 22
 
 
@@ -82,7 +90,7 @@ def index(
     check_jobs(jobs)
     check_rate(sample_rate)
     tars = _tars(folder)
-    with locked(folder):
+    with locked(folder, "DIR"):
         work = folder / WORK_FOLDER
         work.mkdir(exist_ok=True)
         readings = [_Reading(tar, sample_rate) for tar in tars]
@@ -152,7 +160,7 @@ def _read(reading: _Reading) -> Record:
         try:
             for sample in _samples(file):
                 made.add(sample, file)
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, OSError, HeadersError) as error:
             made.rejected.append((reading.tar.name, 0.0, f"no whole tar: {error}"))
     offsets = np.array(made.rows, OFFSETS).tobytes()
     record = made.record(zlib.crc32(offsets))
@@ -166,8 +174,10 @@ def _read(reading: _Reading) -> Record:
 def _samples(file: Any) -> Iterator[_Sample]:
     """Neighbouring members of one key, as webdataset takes them together."""
     sample = _Sample("")
-    with tarfile.open(fileobj=file, mode="r:") as archive:
+    metered = Metered(file, "the tar")
+    with tarfile.open(fileobj=metered, mode="r:") as archive:
         for member in archive:
+            metered.passed(0)
             if not member.isreg() or member.sparse is not None:
                 continue
             path = PurePosixPath(member.name)
@@ -255,6 +265,7 @@ class _Rows:
             raise DecodeError(text.name, f"its JSON has {text.size} bytes")
         try:
             fields = json.loads(self._content(file, text))
+            json.dumps(fields, ensure_ascii=False).encode()  # half of a character is no text
         except (ValueError, RecursionError):
             raise DecodeError(text.name, "its JSON is broken") from None
         if not isinstance(fields, dict):

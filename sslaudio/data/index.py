@@ -9,7 +9,7 @@ The files are described in sslaudio/data/layout.py.
 import json
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ from jaxtyping import Int64
 
 from sslaudio.data.layout import (
     INDEX_NAME,
+    LONGEST_JSON,
     OFFSETS,
     SPLIT_CODES,
     TAR_BLOCK,
@@ -30,6 +31,8 @@ from sslaudio.data.places import Local, Place, Range, place_of
 from sslaudio.data.range_cache import RangeCache
 
 _SHARDS_HELD = 64
+_DESCRIBED_TOGETHER = 256
+"""Clips whose JSON is read together, without their sound."""
 
 
 @dataclass(frozen=True)
@@ -127,23 +130,39 @@ class Index:
             ValueError: the file is not what the index says.
         """
         if shard not in self._offsets:
-            name, samples = self.shards[shard].offsets_name, self.shards[shard].samples
-            data = self.place.mapped(name) if samples else b""
-            if len(data) != samples * OFFSETS.itemsize:
+            self.open_offsets([shard])
+        self._offsets.move_to_end(shard)
+        return self._offsets[shard]
+
+    def open_offsets(self, shards: Iterable[int]) -> None:
+        """Read the offsets of some shards together, so that none is waited for by itself.
+
+        Raises:
+            ValueError: a file is not what the index says.
+        """
+        absent = [shard for shard in shards if shard not in self._offsets]
+        files = [self._offsets_file(shard) for shard in absent]
+        read = iter(self.place.mapped([one for one in files if one.size]))
+        for shard, file in zip(absent, files, strict=True):
+            data = next(read) if file.size else b""
+            if len(data) != file.size:
                 raise ValueError(
-                    f"{self.place}/{name} has {len(data)} bytes, {INDEX_NAME} says "
-                    f"{samples * OFFSETS.itemsize}; {self._verify()}"
+                    f"{self.place}/{file.name} has {len(data)} bytes, {INDEX_NAME} says "
+                    f"{file.size}; {self._verify()}"
                 )
             if zlib.crc32(data) != self.shards[shard].offsets_crc32:
                 raise ValueError(
-                    f"{self.place}/{name} is altered: its checksum is not {INDEX_NAME}'s; "
+                    f"{self.place}/{file.name} is altered: its checksum is not {INDEX_NAME}'s; "
                     f"{self._verify()}"
                 )
             self._offsets[shard] = np.frombuffer(data, OFFSETS)
             if len(self._offsets) > _SHARDS_HELD:
                 self._offsets.popitem(last=False)
-        self._offsets.move_to_end(shard)
-        return self._offsets[shard]
+
+    def _offsets_file(self, shard: int) -> Range:
+        told = self.shards[shard]
+        size = told.samples * OFFSETS.itemsize
+        return Range(told.offsets_name, 0, size, str(told.offsets_crc32), told.offsets_crc32)
 
     def clip(self, shard: int, member: int) -> StoredClip:
         """All of a clip, undecoded.
@@ -173,21 +192,24 @@ class Index:
         """Every clip of every shard, in the order of the tars; of a folder here."""
         assert isinstance(self.place, Local), "tasks read folders"
         for number, shard in enumerate(self.shards):
-            for member, row in enumerate(self.offsets(number)):
-                audio_at, json_after, audio_bytes, json_bytes, samples, *_ = row.item()
-                header = Range(shard.name, max(0, audio_at - TAR_BLOCK), TAR_BLOCK)
-                text = Range(shard.name, max(0, audio_at + json_after), json_bytes)
-                told = self.place.read_ranges([header, text])  # of the sound, where it lies alone
-                fields = _fields(told[1]) if json_bytes else {}
+            for member, (key, fields) in enumerate(self.descriptions(number, range(shard.samples))):
                 if fields is None:
                     raise self.corrupt(number, f"number {member}", "json", "its JSON is broken")
-                yield Example(
-                    _key(told[0]),
-                    fields,
-                    self.place.folder / shard.name,
-                    (audio_at, audio_bytes),
-                    samples,
-                )
+                audio_at, _, audio_bytes, _, samples, *_ = self.offsets(number)[member].item()
+                path = self.place.folder / shard.name
+                yield Example(key, fields, path, (audio_at, audio_bytes), samples)
+
+    def descriptions(
+        self, shard: int, members: Sequence[int]
+    ) -> Iterator[tuple[str, dict[str, Any] | None]]:
+        """Key and JSON of some clips of a shard, read without their sound; None: it is broken."""
+        for start in range(0, len(members), _DESCRIBED_TOGETHER):
+            few = members[start : start + _DESCRIBED_TOGETHER]
+            spans = [self._description(shard, member) for member in few]
+            read = iter(self.place.read_ranges([one for pair in spans for one in pair]))
+            for pair in spans:
+                header, *text = [next(read) for _ in pair] or [b"", b""]
+                yield _key(header), _fields(text[0]) if text else {}
 
     def split_counts(self, splits: tuple[str, ...]) -> Int64[np.ndarray, "shards"]:
         """Clips of the given splits in each shard, from the index alone."""
@@ -204,18 +226,33 @@ class Index:
 
     def _told(self, shard: int, member: int) -> tuple[Range | None, Range | None]:
         """Where a clip's header and sound lie, and its JSON where that is no neighbour."""
-        audio_at, json_after, audio_bytes, json_bytes, *_ = self.offsets(shard)[member].item()
+        row = self.offsets(shard)[member].item()
+        audio_at, json_after, audio_bytes, json_bytes, _, crc32, _ = row
         name, version = self.shards[shard].name, self.shards[shard].sha256
         size = TAR_BLOCK + audio_bytes
+        if json_bytes > LONGEST_JSON:
+            return None, None
         apart = None
         if json_bytes and json_after == _next_member(audio_bytes):
             size = TAR_BLOCK + json_after + json_bytes
         elif json_bytes:
             apart = Range(name, audio_at + json_after, json_bytes, version)
-        spans = Range(name, audio_at - TAR_BLOCK, size, version), apart
-        whole = self.shards[shard].bytes
-        inside = [0 <= one.start <= one.start + one.size <= whole for one in spans if one]
-        return spans if all(inside) else (None, None)
+        spans = Range(name, audio_at - TAR_BLOCK, size, version, crc32), apart
+        return spans if self._inside(shard, *filter(None, spans)) else (None, None)
+
+    def _description(self, shard: int, member: int) -> list[Range]:
+        """Where a clip's header lies, and its JSON, if any; nothing where the tar ends before."""
+        audio_at, json_after, _, json_bytes, *_ = self.offsets(shard)[member].item()
+        name, version = self.shards[shard].name, self.shards[shard].sha256
+        spans = [Range(name, audio_at - TAR_BLOCK, TAR_BLOCK, version)]
+        if json_bytes:
+            spans.append(Range(name, audio_at + json_after, json_bytes, version))
+        return spans if json_bytes <= LONGEST_JSON and self._inside(shard, *spans) else []
+
+    def _inside(self, shard: int, *spans: Range) -> bool:
+        """Whether all lie within a tar."""
+        size = self.shards[shard].bytes
+        return all(0 <= one.start <= one.start + one.size <= size for one in spans)
 
     def _stored(
         self, shard: int, member: int, data: bytes, text: bytes

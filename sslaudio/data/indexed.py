@@ -23,6 +23,8 @@ from sslaudio.data.stream import Batch, ExactStream
 from sslaudio.data.tally import Corrupt
 
 _CROP_KEY, _REPLACEMENT_KEY = 3, 4
+_LONGEST_EPOCH = 2**31
+"""Clips of an epoch whose square is a 64-bit number: the plan multiplies such."""
 _REPLACEMENTS = 16
 """Clips that are tried in the place of a corrupt one."""
 
@@ -117,30 +119,46 @@ class ShardStream(ExactStream):
 
     def _another(self, source: int, position: int, error: CorruptError) -> Crop:
         """A crop of another clip of the folder in place of the one at a position."""
-        for attempt in range(_REPLACEMENTS):
-            key = key_of(self.seed, _REPLACEMENT_KEY, attempt)
-            turn, chance = uniform(np.array([position, -1 - position]), key).tolist()
-            shard, nth = self.plan.some(source, turn)
-            [found] = self.crops.read([At(source, shard, nth)], [chance])
+        for at, chance in self._others(source, position):
+            [found] = self.crops.read([at], [chance])
             if not isinstance(found, CorruptError):
                 return found
         raise error
+
+    def _others(self, source: int, position: int) -> Iterator[tuple[At, float]]:
+        """Clips of a folder; last come those whose recording the batch of a position hears."""
+        first = position - position % self.config.batch
+        batch = self.plan.locate(np.arange(first, first + self.config.batch))
+        mine = batch.source == source
+        places = zip(batch.shard[mine].tolist(), batch.nth[mine].tolist(), strict=True)
+        heard = {int(self._recordings(source, shard)[nth]) for shard, nth in places}
+        last = []
+        for attempt in range(_REPLACEMENTS):
+            key = key_of(self.seed, _REPLACEMENT_KEY, attempt)
+            turn, chance = uniform(np.array([position, -1 - position]), key).tolist()
+            at = At(source, *self.plan.some(source, turn))
+            if int(self._recordings(source, at.shard)[at.nth]) in heard:
+                last.append((at, chance))
+            else:
+                yield at, chance
+        yield from last
 
     def _recordings(self, source: int, shard: int) -> UInt64[np.ndarray, "clips"]:
         return self.selections[source].recordings(shard)
 
     def _whole(self, wanted: Int64[np.ndarray, "clips"]) -> Iterator[Float32[Tensor, "samples"]]:
         """Whole clips by their number among those that take part, rising."""
-        first = 0
-        for source, counts in enumerate(self.plan.counts):
-            for shard, count in enumerate(counts.tolist()):
-                start, end = np.searchsorted(wanted, [first, first + count])
-                for found in self.crops.whole(source, shard, (wanted[start:end] - first).tolist()):
-                    if isinstance(found, CorruptError):
-                        warnings.warn(f"left out: {found}", stacklevel=2)
-                    else:
-                        yield torch.from_numpy(found)
-                first += count
+        counts = np.concatenate(self.plan.counts)
+        ends = np.cumsum(counts)
+        shards = np.searchsorted(ends, wanted, "right")
+        firsts = np.cumsum([0, *map(len, self.plan.counts)])
+        sources = np.searchsorted(firsts, shards, "right") - 1
+        columns = sources, shards - firsts[sources], wanted - (ends - counts)[shards]
+        for found in self.crops.whole(map(At, *(column.tolist() for column in columns))):
+            if isinstance(found, CorruptError):
+                warnings.warn(f"left out: {found}", stacklevel=2)
+            else:
+                yield torch.from_numpy(found)
 
     def _count(self, positions: Int64[np.ndarray, "clips"], batch: Batch) -> None:
         epochs = positions // self.plan.epoch_clips
@@ -151,4 +169,9 @@ class ShardStream(ExactStream):
             raise ValueError(
                 f"data.batch is {self.config.batch}, but data.shards gives {self.clips} clips of "
                 f"split {self.config.split!r}; set data.batch to {self.clips} or fewer"
+            )
+        if self.plan.epoch_clips > _LONGEST_EPOCH:
+            raise ValueError(
+                f"the weights of data.shards make an epoch of {self.plan.epoch_clips:.3g} clips, "
+                f"more than {_LONGEST_EPOCH:,}; weights are relative, so give lower ones"
             )

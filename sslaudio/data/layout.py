@@ -5,6 +5,7 @@ Described in shards/README.md.
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +15,7 @@ from jaxtyping import UInt64
 from pydantic import TypeAdapter, ValidationError
 
 from sslaudio.data.corpora.base import SPLITS
+from sslaudio.data.encode import CODECS
 from sslaudio.data.places import Local, Place
 
 VERSION = 2
@@ -41,9 +43,17 @@ recording, see :func:`marks`."""
 FOREIGN = "foreign"
 """The codec of tars that others made: any, and any rate."""
 
+RATES = range(1_000, 384_001)
+"""Hz that the clips of shards may have."""
+
 TAR_BLOCK = 512
 """Bytes of a tar member's header; its content is filled up to a multiple of them."""
 
+LONGEST_JSON = 1 << 20
+"""Bytes of a clip's JSON; more is no description of a clip."""
+
+_LARGEST = 1 << 50
+"""Bytes of a tar; more is no size."""
 _SPLIT_BITS = 8
 
 
@@ -176,7 +186,7 @@ def read_index(folder: Path | Place) -> Content:
         raise ValueError(f"{place} has no {INDEX_NAME}: {_how_to_build(place)}") from None
     try:
         version = json.loads(text)["version"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"{path} is no index of shards: {reason}; build the shards again into a new folder"
@@ -190,6 +200,11 @@ def read_index(folder: Path | Place) -> Content:
         content = TypeAdapter(Content).validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError(_wrong_field(path, error)) from error
+    wrong = "" if content.sample_rate in RATES else f"a sample_rate of {content.sample_rate} Hz"
+    if content.codec not in (*CODECS, FOREIGN):
+        wrong = f"the codec {content.codec!r}"
+    if wrong:
+        raise ValueError(f"{path} has {wrong}; build the shards again into a new folder")
     _check_shards(path, content.shards)
     return content
 
@@ -202,10 +217,14 @@ def _check_shards(path: str, shards: list[Shard]) -> None:
     """
     for shard in shards:
         wrong = None
-        if PurePosixPath(shard.name).name != shard.name or "\\" in shard.name or "\0" in shard.name:
-            wrong = "a name that is no plain file name"
+        if not _is_tar_name(shard.name):
+            wrong = "a name that is no plain file name of a tar"
         elif min(shard.samples, shard.bytes, *shard.splits.values(), 0) < 0:
             wrong = "a count below 0"
+        elif not 0 <= shard.seconds < math.inf:
+            wrong = f"{shard.seconds} seconds of sound"
+        elif shard.bytes > _LARGEST or shard.samples * TAR_BLOCK > shard.bytes:
+            wrong = f"{shard.samples} clips in {shard.bytes} bytes"
         elif not set(shard.splits) <= set(SPLIT_CODES):
             wrong = f"the splits {', '.join(shard.splits)}"
         elif sum(shard.splits.values()) != shard.samples:
@@ -218,6 +237,11 @@ def _check_shards(path: str, shards: list[Shard]) -> None:
     names = {shard.name for shard in shards}
     if len(names) < len(shards):
         raise ValueError(f"{path} names a shard twice; build the shards again into a new folder")
+
+
+def _is_tar_name(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.name == name and path.suffix == ".tar" and not {"\\", "\0"} & set(name)
 
 
 def _wrong_field(path: str, error: ValidationError) -> str:

@@ -39,7 +39,7 @@ def read(importer: ModuleType, config: Any, root: Path) -> tuple[list[Clip], Lis
     """
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", UserWarning)
-        clips = importer.build(config, root)
+        clips = [_written(clip) for clip in importer.build(config, root)]
     said = [warning.message for warning in heard]
     beside = getattr(importer, "beside", None)
     return clips, Listing(
@@ -52,6 +52,18 @@ def read(importer: ModuleType, config: Any, root: Path) -> tuple[list[Clip], Lis
         left_out=sum(one.files for one in said if isinstance(one, LeftOutWarning)),
         warnings=tuple(_printable(str(one)) for one in said),
     )
+
+
+def _written(clip: Clip) -> Clip:
+    """The clip, told in text: its file's name may be no UTF-8, and so what is taken from it."""
+    if clip.source == _printable(clip.source):
+        return clip
+    told: dict[str, Any] = {
+        field.name: _printable(value)
+        for field in dataclasses.fields(clip)
+        if isinstance(value := getattr(clip, field.name), str)
+    }
+    return dataclasses.replace(clip, **told)
 
 
 def _printable(words: str) -> str:

@@ -8,11 +8,12 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
-from typing import Any, TypeVar
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar, cast
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from sslaudio.data.processes import die_with_parent, reuse_freed_memory
+from sslaudio.data.processes import die_with, die_with_parent, reuse_freed_memory
 from sslaudio.data.slots import Packed, Slots
 
 Part = TypeVar("Part")
@@ -30,8 +31,8 @@ def read_ahead(read: Callable[[int], Part], workers: int, part_bytes: int) -> It
         part_bytes: what a part's arrays take together; what is more goes a slower way.
 
     Raises:
-        ValueError: ``read`` raised it, or an OSError, in a worker: the same words. Or there is not
-            enough shared memory.
+        ValueError: ``read`` raised it, or an OSError, in a worker: the same words. Or a worker was
+            killed, or there is not enough shared memory.
     """
     if not workers:
         return map(read, itertools.count())
@@ -39,24 +40,43 @@ def read_ahead(read: Callable[[int], Part], workers: int, part_bytes: int) -> It
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch.utils.data", __name__])  # imported once, not per worker
     _start_server()
+    there, here = multiprocessing.Pipe(duplex=False)
     loader = DataLoader(
-        _Parts(read, slots),
+        _Parts(read, slots, there),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=_PREFETCHED_PARTS,
         worker_init_fn=_start_worker,
         multiprocessing_context=context,
     )
-    parts = _unpacked(iter(loader), slots)
+    parts = _unpacked(iter(loader), slots, here)
     atexit.register(_close, weakref.ref(parts))
     return parts
 
 
-def _unpacked(packed: Iterator[Any], slots: Slots) -> Iterator[Any]:
-    for part in packed:
-        if isinstance(part, _Failure):
-            raise ValueError(part.message)
-        yield slots.unpack(part)
+def _unpacked(packed: Iterator[Any], slots: Slots, here: Connection) -> Iterator[Any]:
+    with here:  # by its end the workers end too, also one that a server keeps waiting
+        for part in _alive(packed):
+            if isinstance(part, _Failure):
+                raise ValueError(part.message)
+            yield slots.unpack(part)
+
+
+def _alive(packed: Iterator[Any]) -> Iterator[Any]:
+    """What comes from the workers, as long as all are there.
+
+    Raises:
+        ValueError: one was killed.
+    """
+    try:
+        yield from packed
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):  # raised in one, not by its end
+            raise
+        raise ValueError(
+            f"a worker that reads ahead was killed, perhaps for want of memory ({error}); go on "
+            f"with --resume, with fewer data.workers or a smaller data.kept_megabytes"
+        ) from error
 
 
 def _close(parts: "weakref.ref[Any]") -> None:
@@ -95,9 +115,11 @@ class _Failure:
 class _Parts(IterableDataset[Any]):
     """Every ``workers``-th part, which the loader then takes in turn."""
 
-    def __init__(self, read: Callable[[int], Any], slots: Slots) -> None:
+    def __init__(self, read: Callable[[int], Any], slots: Slots, there: Connection) -> None:
         self.read = read
         self.slots = slots
+        self.there = there
+        """Closed at its other end once no more parts are wanted."""
 
     def __iter__(self) -> Iterator[Packed | _Failure]:
         worker = get_worker_info()
@@ -111,5 +133,8 @@ class _Parts(IterableDataset[Any]):
 
 def _start_worker(worker: int) -> None:
     """torch has given this process one thread already."""
+    info = get_worker_info()
+    assert info is not None, "a worker starts itself"
     die_with_parent()
+    die_with(cast(_Parts, info.dataset).there)
     reuse_freed_memory()

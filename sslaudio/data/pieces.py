@@ -18,7 +18,15 @@ import soundfile
 import soxr
 from jaxtyping import Float32
 
-from sslaudio.data.decode import DecodeError, limited, mono, opened, resample, too_short
+from sslaudio.data.decode import (
+    DecodeError,
+    check_length,
+    limited,
+    mono,
+    opened,
+    resample,
+    too_short,
+)
 
 BLOCK = 1 << 18
 """Samples a channel that are decoded together: 16 s at 16 kHz."""
@@ -102,6 +110,7 @@ def sought(
             last = min(frames, -(-(end + margin) * rate // sample_rate))
         if start and start * rate >= frames * sample_rate:
             raise too_short(str(path), frames / rate, start / sample_rate)
+        check_length(sound, last - begin, sample_rate, str(path))
         if begin:
             sound.seek(begin)
         channels = sound.read(last - begin, dtype="float32", always_2d=True)[first - begin :]
@@ -120,6 +129,7 @@ def _blocks(path: Path, sample_rate: int) -> Iterator[Float32[np.ndarray, "sampl
     """All of a file, one block after the other."""
     with _opened(path) as sound:
         rate, left, given = sound.samplerate, sound.frames, 0
+        check_length(sound, min(left, BLOCK), sample_rate, str(path))
         resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
         for channels in _channels(sound):
             left -= len(channels)

@@ -11,6 +11,7 @@ folder here, of bounded size.
 import hashlib
 import os
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from sslaudio.data.range_cache import RangeCache
 
 TRIES = 6
 """Reads of a range before it is given up."""
+REREADS = 2
+"""Reads of a range that gives other bytes than were to come, before they are the file's own."""
 PAUSE_SECONDS = 0.5
 """After the first failed read; twice as long after each other one: 15 s in all."""
 CONNECT_SECONDS, READ_SECONDS = 10, 30
@@ -42,6 +45,12 @@ class Range(NamedTuple):
     size: int
     version: str = ""
     """Of the file: what was cached of another version is not taken for it."""
+    crc32: int | None = None
+    """Of its bytes, where that is known."""
+
+    def fits(self, data: bytes) -> bool:
+        """Whether these are its bytes, as far as can be told."""
+        return len(data) == self.size and self.crc32 in (None, zlib.crc32(data))
 
 
 class Place(Protocol):
@@ -67,12 +76,12 @@ class Place(Protocol):
         """
         ...
 
-    def mapped(self, name: str) -> Any:
-        """A whole file that is not empty, as a buffer; mapped into memory where it can be.
+    def mapped(self, files: Sequence[Range]) -> list[Any]:
+        """Whole files that are not empty, as buffers; mapped into memory where they can be.
 
         Raises:
-            FileNotFoundError: it is not there.
-            OSError: it cannot be read.
+            FileNotFoundError: one is not there.
+            OSError: one cannot be read.
         """
         ...
 
@@ -119,10 +128,11 @@ class Local:
         """
         return [os.pread(self._descriptor(one.name), one.size, one.start) for one in ranges]
 
-    def mapped(self, name: str) -> Any:
-        """A whole file, memory-mapped."""
-        # As a plain array: a memmap takes ten times as long to give one row.
-        return np.memmap(self.folder / name, np.uint8, "r").view(np.ndarray)
+    def mapped(self, files: Sequence[Range]) -> list[Any]:
+        """Whole files, memory-mapped."""
+        # As plain arrays: a memmap takes ten times as long to give one row.
+        maps = [np.memmap(self.folder / one.name, np.uint8, "r") for one in files]
+        return [one.view(np.ndarray) for one in maps]
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None where it is not there."""
@@ -150,6 +160,7 @@ class Remote:
     cache: RangeCache | None = None
     _system: Any = field(default=None, compare=False, repr=False)
     _root: str = field(default="", compare=False, repr=False)
+    _sends_parts: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         self.address = self.address.rstrip("/")
@@ -165,9 +176,9 @@ class Remote:
         """A whole file."""
         return self._patiently(name, lambda: self._system.cat_file(self._path(name)))
 
-    def mapped(self, name: str) -> Any:
-        """A whole file, in memory."""
-        return self.read(name)
+    def mapped(self, files: Sequence[Range]) -> list[Any]:
+        """Whole files, in memory."""
+        return self.read_ranges(files)
 
     def read_ranges(self, ranges: Sequence[Range]) -> list[bytes]:
         """Parts of files, all asked for at once; those that fail again, one by one."""
@@ -175,7 +186,7 @@ class Remote:
         absent = [row for row, data in enumerate(found) if data is None]
         for row, data in zip(absent, self._fetched([ranges[r] for r in absent]), strict=True):
             found[row] = data
-            if self.cache and len(data) == ranges[row].size:
+            if self.cache and ranges[row].fits(data):
                 self.cache.put(self._name_of(ranges[row]), data)
         return [data for data in found if data is not None]
 
@@ -209,17 +220,27 @@ class Remote:
         ends = [one.start + one.size for one in ranges]
         if not ranges:
             return []
+        if not self._sends_parts:  # else a whole tar would come for each of them, all at once
+            self._again(Range(ranges[0].name, 0, 1))
+            self._sends_parts = True
         told = self._system.cat_ranges(
             paths, [one.start for one in ranges], ends, on_error="return"
         )
-        return [
-            self._checked(one, data) if isinstance(data, bytes) else self._again(one, data)
-            for one, data in zip(ranges, told, strict=True)
-        ]
+        return [self._sure(one, data) for one, data in zip(ranges, told, strict=True)]
 
-    def _again(self, one: Range, error: Exception) -> bytes:
+    def _sure(self, one: Range, told: bytes | Exception) -> bytes:
+        """A range's bytes, read again where that failed or gave others than were to come."""
+        data = self._checked(one, told) if isinstance(told, bytes) else self._again(one, told)
+        for _ in range(REREADS):
+            if one.fits(data):
+                break
+            data = self._again(one)
+        return data
+
+    def _again(self, one: Range, error: Exception | None = None) -> bytes:
         def read() -> bytes:
-            return self._system.cat_file(self._path(one.name), one.start, one.start + one.size)
+            path, end = self._path(one.name), one.start + one.size
+            return self._system.cat_file(path, start=one.start, end=end)
 
         return self._checked(one, self._patiently(one.name, read, error))
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -32,7 +32,12 @@ def die_with_parent() -> None:
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+        die_with(parent.sentinel)
+
+
+def die_with(other: int | Connection) -> None:
+    """End this process, whatever it does, as soon as a pipe's other end is closed."""
+    threading.Thread(target=_exit_after, args=(other,), daemon=True).start()
 
 
 def reuse_freed_memory() -> None:
@@ -94,6 +99,6 @@ def run_parallel(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _exit_after(sentinel: int) -> None:
-    wait([sentinel])
+def _exit_after(other: int | Connection) -> None:
+    wait([other])
     os._exit(1)

@@ -7,7 +7,9 @@ Several processes may share a folder. A file is written aside and renamed, and c
 so that a torn one counts as none.
 """
 
+import contextlib
 import os
+import random
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,16 +25,21 @@ class RangeCache:
     folder: Path
     megabytes: float
     """Most that the folder may hold, with a twentieth more for a moment."""
-    _written: int | None = field(default=None, compare=False, repr=False)
+    _written: float | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"data.cache is {self.folder}, which is no folder; name another")
 
     def get(self, name: str) -> bytes | None:
         """The bytes under a name, or None."""
         path = self._path(name)
         try:
             data = path.read_bytes()
-            os.utime(path)
         except OSError:
             return None
+        with contextlib.suppress(OSError):  # what may only be read serves all the same
+            os.utime(path)
         checksum, held = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
         return held if zlib.crc32(held).to_bytes(_CHECKSUM_BYTES, "little") == checksum else None
 
@@ -45,12 +52,16 @@ class RangeCache:
             draft.write_bytes(zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "little") + data)
             draft.rename(path)
         except OSError:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink()
             return
         room = self.megabytes * 1e6
-        if self._written is not None:
-            self._written += len(data)
-        if self._written is None or self._written > _LOOK_AGAIN_SHARE * room:
+        step = _LOOK_AGAIN_SHARE * room
+        if self._written is None:  # of many processes that begin together, each looks in its turn
+            self._make_room(room)
+            self._written = random.Random().uniform(0, step)
+        self._written += len(data)
+        if self._written > step:
             self._make_room(room)
             self._written = 0
 
@@ -67,7 +78,8 @@ class RangeCache:
         for _, size, path in sorted(files):
             if held <= room:
                 break
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             held -= size
 
     def _path(self, name: str) -> Path:

@@ -36,7 +36,8 @@ class Report:
     rejected: dict[str, int]
     """Clips that could not be used, by kind of reason; ``rejected.jsonl`` names them."""
     left_out: int
-    """Sound files that are no clip: the index does not name them, or another file serves."""
+    """Sound files that are no clip: not in the index, of a kind that is not read, or another file
+    serves."""
     warnings: tuple[str, ...]
     """What the importer warned of."""
 
@@ -52,7 +53,11 @@ class Report:
             ("there", self.there, ""),
             ("built", self.clips, f"{self.seconds / 3600:.2f} h"),
             ("rejected", sum(self.rejected.values()), ", ".join(f"{k}: {n}" for k, n in kinds)),
-            ("left out", self.left_out, "files that the index does not name, or another serves"),
+            (
+                "left out",
+                self.left_out,
+                "files not in the index, not read, or for which another serves",
+            ),
             ("segments", self.segments, f"of {self.long_clips} longer clips"),
         ]
         wide = max(len(str(count)) for _, count, _ in rows)

@@ -16,16 +16,16 @@ _LOCK_NAME = ".lock"
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Make ``out`` and hold it for one build at a time."""
+def locked(out: Path, told: str = "--out") -> Iterator[None]:
+    """Make ``out``, given as ``told``, and hold it for one build at a time."""
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; give a folder")
+        raise ValueError(f"{told} {out} is a file; give a folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = (out / _LOCK_NAME).open("w")
     except OSError as error:
         raise ValueError(
-            f"--out {out} cannot be written to ({error.strerror}); give another folder"
+            f"{told} {out} cannot be written to ({error.strerror}); give another folder"
         ) from error
     with lock:
         try:

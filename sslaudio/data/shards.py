@@ -27,6 +27,7 @@ from sslaudio.data.index import Index
 from sslaudio.data.keys import keys_of_parts
 from sslaudio.data.layout import (
     INDEX_NAME,
+    RATES,
     VERSION,
     Content,
     SplitTotals,
@@ -167,8 +168,10 @@ def check_rate(sample_rate: int) -> None:
     Raises:
         ValueError: it is below 1,000 or above 384,000.
     """
-    if not 1_000 <= sample_rate <= 384_000:
-        raise ValueError(f"--sample-rate is {sample_rate} Hz; set it between 1000 and 384000")
+    if sample_rate not in RATES:
+        raise ValueError(
+            f"--sample-rate is {sample_rate} Hz; set it between {RATES[0]} and {RATES[-1]}"
+        )
 
 
 def _listing_digest(clips: Sequence[Clip]) -> str:

@@ -14,20 +14,24 @@ import functools
 import itertools
 import json
 import random
+import tarfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, cast
 
 import numpy as np
 import torch
 import webdataset
 from jaxtyping import Float32
 from torch import Tensor
+from webdataset import tariterators
 from webdataset.shardlists import expand_urls
 
 from sslaudio.data.corpora.base import SUFFIXES
 from sslaudio.data.decode import DecodeError, decode_bytes, seconds_of
+from sslaudio.data.layout import LONGEST_JSON
 from sslaudio.data.plan import key_of, permute, uniform
 from sslaudio.data.selection import splits_of
 from sslaudio.data.stream import Batch, Stream
@@ -35,6 +39,8 @@ from sslaudio.data.tally import Corrupt
 
 SHUFFLED = 512
 """Samples, still encoded, that are shuffled among themselves."""
+LARGEST = 1 << 30
+"""Bytes of a sound; more is a bomb."""
 
 _TAR_KEY, _SHUFFLE_KEY, _CROP_KEY = 11, 12, 13
 _KINDS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
@@ -202,10 +208,36 @@ def _samples(tars: Sequence[str], told: Any) -> Iterator[_Sample]:
 
     for tar in tars:
         handler = functools.partial(failed, tar)
-        for one in webdataset.tariterators.tarfile_samples(iter([{"url": tar}]), handler=handler):
+        opened = tariterators.url_opener(iter([{"url": tar}]), handler=handler)
+        for one in tariterators.group_by_keys(_members(opened, handler), handler=handler):
             kind = next((kind for kind in _KINDS if kind in one), None)
             if kind is not None:
                 yield _Sample(tar, one["__key__"], one[kind], _fields(one.get("json")))
+
+
+def _members(
+    opened: Iterator[dict[str, Any]], handler: Callable[[Exception], bool]
+) -> Iterator[dict[str, Any]]:
+    """What webdataset reads of opened tars, but for what is neither sound nor JSON.
+
+    A tar with a member larger than any sound is not read further: compressed, it may be a few
+    megabytes that fill all memory.
+    """
+    for one in opened:
+        try:
+            with tarfile.open(fileobj=one["stream"], mode="r|*") as archive:
+                for member in archive:
+                    suffix = PurePosixPath(member.name).suffix.lower()
+                    if not member.isreg() or suffix not in (*SUFFIXES, ".json"):
+                        continue
+                    if member.size > (LONGEST_JSON if suffix == ".json" else LARGEST):
+                        raise ValueError(f"{member.name} has {member.size} bytes")
+                    content = archive.extractfile(member)
+                    assert content is not None, "a regular member has content"
+                    yield {"fname": member.name, "data": content.read(), "__url__": one["url"]}
+                    cast(Any, archive).members = []  # or all headers would be kept
+        except Exception as error:
+            handler(error)
 
 
 def _fields(text: bytes | None) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 In:  a tar, a zip, or the volumes of a split zip, and an empty folder.
 Out: the files below the folder, each checked before a byte of it is written.
 
-What would lie outside the folder, stands twice in the archive, is neither file nor folder, or is
-far more than such an archive holds, ends it with one line. Links are never made: one that leads
-outside ends it too, others are left out.
+What would lie outside the folder, stands twice in the archive, is neither file nor folder, has
+endless headers, or is far more than such an archive holds, ends it with one line. Links are never
+made: one that leads outside ends it too, others are left out.
 """
 
 import gzip
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, NamedTuple
 
+from sslaudio.data.metered import HeadersError, Metered
 from sslaudio.data.progress import ProgressMaker, in_megabytes
 from sslaudio.data.split_zip import open_volumes
 
@@ -95,6 +96,8 @@ def unpack(
                 advance(member.read_bytes - told)
                 told = member.read_bytes
             advance(packed - told)
+    except HeadersError as error:
+        raise ValueError(f"{error}: {_NO_CORPUS}") from error
     except _DAMAGE as error:
         words = " ".join(str(error).split()) or type(error).__name__
         raise DamagedError(
@@ -199,14 +202,18 @@ def _opened(volumes: Sequence[Path], into: Path) -> Iterator[Iterator[_Member]]:
         raw.seek(0)
         # A stream: gzip compares its checksum only where all is read once, in order.
         plain: Any = gzip.GzipFile(fileobj=raw) if head == _GZIP else raw
-        with tarfile.open(fileobj=plain, mode="r|") as tar:
-            yield _tar_members(tar, name, raw, into)
+        metered = Metered(plain, name)
+        with tarfile.open(fileobj=metered, mode="r|") as tar:
+            yield _tar_members(tar, metered, name, raw, into)
         while plain.read(_BLOCK):
             pass
 
 
-def _tar_members(tar: tarfile.TarFile, name: str, raw: IO[bytes], into: Path) -> Iterator[_Member]:
+def _tar_members(
+    tar: tarfile.TarFile, metered: Metered, name: str, raw: IO[bytes], into: Path
+) -> Iterator[_Member]:
     for member in tar:
+        metered.passed(member.size)
         kind: _Kind = "other"
         if member.isreg() or member.isdir():
             kind = "file" if member.isreg() else "folder"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sslaudio.data import progress as progress_display
-from sslaudio.data.crops import Crops
+from sslaudio.data.crops import At, Crops
 from sslaudio.data.decode import DecodeError, decode_bytes
 from sslaudio.data.index import CorruptError, Index
 from sslaudio.data.kept import Kept
@@ -140,7 +140,7 @@ def _foreign_problems(check: _Check) -> list[str]:
     shard = index.shards.index(check.shard)
     selection = Selection(index, SPLIT_CODES, {})
     crops = Crops([selection], 0, Kept(0))
-    found = crops.whole(0, shard, range(check.shard.samples))
+    found = crops.whole(At(0, shard, member) for member in range(check.shard.samples))
     return [f"{one.key}: {one.reason}" for one in found if isinstance(one, CorruptError)]
 
 

@@ -1,6 +1,7 @@
 """`sslaudio shards` as a user meets it: flags, what is printed, exit status."""
 
 import argparse
+import os
 import shutil
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def test_build_info_and_verify(fsdd, tmp_path, capsys):
     assert "12 clips, 1.2 s" in table
     assert run("verify", out, "--jobs", 1) == 0
     assert capsys.readouterr().out == f"{out}: no problems\n"
+
+
+def test_names_that_are_no_utf_8_are_written_with_their_bytes(fsdd, tmp_path, capsys):
+    folder = tmp_path / "mine" / os.fsdecode(b"caf\xe9")  # Latin-1, from an old zip
+    folder.mkdir(parents=True)
+    shutil.copy(fsdd / "recordings" / "1_anna_3.wav", folder / os.fsdecode(b"\xff.wav"))
+    mine, rules = tmp_path / "out", tmp_path / "rules.txt"
+
+    run("build", "--corpus", "folder", "--root", folder.parent, "--out", mine, "--label", "parent")
+    run("overlap", mine, mine, "--out", rules)
+    run("info", mine)
+
+    assert r"caf\udce9      1" in capsys.readouterr().out
+    assert rules.read_text().splitlines()[1:] == [r"folder: recording:caf\udce9/\udcff.wav"]
+    assert run("verify", mine) == 0
 
 
 def test_build_again_says_that_nothing_is_left(fsdd, tmp_path, capsys):
@@ -139,6 +155,27 @@ def test_an_out_that_is_no_folder_or_cannot_be_written_is_named(fsdd, tmp_path, 
         run("build", "--corpus", "fsdd", "--root", fsdd, "--out", place, "--jobs", 1)
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_or_file_that_cannot_be_written_to_is_told_as_it_was_given(fsdd, tmp_path):
+    run("build", "--corpus", "fsdd", "--root", fsdd, "--out", tmp_path / "a", "--jobs", 1)
+    foreign = tmp_path / "foreign"
+    (foreign / ".lock").mkdir(parents=True)
+    shutil.copy(tmp_path / "a" / "fsdd-000000.tar", foreign)
+
+    with pytest.raises(ValueError, match=r"^DIR .*foreign cannot be written to \("):
+        run("index", foreign)
+    with pytest.raises(ValueError, match=r"^--out .*no/rules cannot be written \(No such file"):
+        run("overlap", tmp_path / "a", tmp_path / "a", "--out", tmp_path / "no" / "rules")
+
+
+def test_the_help_tells_what_the_options_of_corpora_mean(capsys):
+    with pytest.raises(SystemExit):
+        run("build", "--help")
+
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--fraction FRACTION of audioset: Share of the training parts' clips, above 0" in told
+    assert "of librispeech: all: the parts that are there. 100, 460, 960: the first" in told
 
 
 def test_an_out_without_permission_is_named(fsdd, tmp_path, monkeypatch):

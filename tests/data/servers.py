@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,8 @@ class FileServer:
         """Answers that still break off half-way: every other one, until so many have."""
         self.refuses_tars = False
         """Whether every request for a tar is refused (503)."""
+        self.spoils: Callable[[bytes], bytes] | None = None
+        """What becomes of the body of every third answer for a tar or its offsets."""
         self.ignores_ranges = False
         """Whether a whole file is sent whatever part was asked for."""
         self.requests: list[str] = []
@@ -63,6 +65,8 @@ class FileServer:
         start, end = asked.start or 0, asked.stop or len(data)
         partial = request.headers.get("Range") is not None and not self.ignores_ranges
         body = data[start:end] if partial else data
+        if self.spoils and path.suffix in (".tar", ".idx") and len(self.requests) % 3 == 0:
+            body = self.spoils(body)
         if self.breaks and path.suffix == ".tar" and len(self.requests) % 2:
             self.breaks -= 1
             answer = web.StreamResponse(status=206 if partial else 200)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from sslaudio.data import pieces
 from sslaudio.data.decode import DecodeError, decode, decode_bytes
 
 TONE_HZ = 440.0
@@ -157,3 +158,17 @@ def test_a_flac_that_does_not_tell_its_length_is_refused_with_the_cure():
 
     with pytest.raises(DecodeError, match=r"does not tell its length.*encode it again"):
         decode_bytes(bytes(data), 16_000)
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path):
+    path = tmp_path / "slow.wav"
+    soundfile.write(path, np.zeros(40_000, np.int16), 1)  # a sample a second: 11 hours
+
+    for read in (
+        lambda: decode(path, 16_000),
+        lambda: pieces.sought(path, 16_000, 16_000),
+        lambda: next(pieces.cut_out(path, 16_000, [(0, 16_000)])),
+    ):
+        with pytest.raises(DecodeError, match=r"slow\.wav: too long: 11\.1 h at once; cut it"):
+            read()
+    assert len(decode(path, 16_000, seconds=2)) == 32_000

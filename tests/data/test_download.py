@@ -196,6 +196,15 @@ def test_a_length_that_nobody_tells_is_no_hindrance(server, tmp_path):
     assert path.read_bytes() == BYTES
 
 
+def test_a_part_of_an_untold_whole_goes_on_too(server, tmp_path):
+    server.tells_total, server.break_offs = False, [len(BYTES) // 2, 100]
+
+    path, _ = retrieve(source(server), tmp_path, silent)
+
+    assert path.read_bytes() == BYTES
+    assert len(server.asked) == 3
+
+
 def test_a_whole_file_is_not_asked_for_again(server, tmp_path):
     retrieve(source(server), tmp_path, silent)
     server.asked.clear()

@@ -1,8 +1,14 @@
+import io
+import json
+import tarfile
+
 import pytest
 
+from sslaudio.data import foreign, places
 from sslaudio.data.corpora.base import Clip
 from sslaudio.data.exclude import excluded_members, read_rules
 from sslaudio.data.index import Index
+from sslaudio.data.layout import TAR_BLOCK
 from sslaudio.data.progress import silent
 from sslaudio.data.shards import build
 
@@ -82,3 +88,47 @@ def test_labels_and_subsets_match_any_of_a_clips_own(tmp_path, make_clips):
 
     assert excluded_numbers(tmp_path, "label:Music", tmp_path / "out") == [{0, 1}]
     assert excluded_numbers(tmp_path, "subset:dev", tmp_path / "out") == [{1}]
+
+
+def test_rules_are_held_against_the_json_without_reading_the_sound(
+    tmp_path, shards_folder, monkeypatch
+):
+    asked: list[int] = []
+    read = places.Local.read_ranges
+
+    def counted(place: places.Local, ranges: list[places.Range]) -> list[bytes]:
+        asked.extend(one.size for one in ranges)
+        return read(place, ranges)
+
+    monkeypatch.setattr(places.Local, "read_ranges", counted)
+    (tmp_path / "rules.txt").write_text("speaker:bert")
+    index = Index.open(shards_folder)
+
+    [found] = excluded_members(read_rules([str(tmp_path / "rules.txt")]), [index])
+
+    text = sum(int(index.offsets(shard)["json_bytes"].sum()) for shard in range(5))
+    assert sum(map(len, found.values())) == 17
+    assert sum(asked) == 50 * TAR_BLOCK + text
+
+
+def test_json_of_strangers_may_hold_anything(tmp_path, make_clips):
+    [clip] = make_clips(tmp_path / "in", 1)
+    told = [
+        {"labels": 5}, {"labels": [{"deep": []}, ["x"], 7, "dog"]}, {"labels": "dog"},
+        {"subsets": {"a": 1}, "speaker": ["bert"]}, "no table",
+    ]  # fmt: skip
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "a.tar", "w") as archive:
+        for number, fields in enumerate(told):
+            archive.add(clip.path, f"{number}.wav")
+            text = json.dumps(fields).encode()
+            member = tarfile.TarInfo(f"{number}.json")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
+    foreign.index(tmp_path / "tars", max_rejected=1.0, jobs=1, progress=silent)
+    (tmp_path / "rules.txt").write_text("label:dog\nlabel:7")
+
+    rules = read_rules([str(tmp_path / "rules.txt")])
+    [found] = excluded_members(rules, [Index.open(tmp_path / "tars")])
+
+    assert {shard: members.tolist() for shard, members in found.items()} == {0: [1]}

@@ -19,7 +19,7 @@ from sslaudio.data.stream import Config
 from sslaudio.data.verify import verify
 
 FORMATS = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"),
-           "mp3": ("MP3", "MPEG_LAYER_III")}  # fmt: skip
+           "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}  # fmt: skip
 
 
 def encoded(suffix: str, number: int, rate: int, channels: int) -> bytes:
@@ -43,10 +43,11 @@ def made(tmp_path):
     """Two tars of strangers, of all formats and orders of members; and their sounds by key."""
     sounds = {}
     cases = [("wav", 44_100, 2), ("flac", 16_000, 1), ("ogg", 48_000, 1), ("mp3", 22_050, 1)]
+    cases += [("wav", 44_100, 2), ("flac", 16_000, 1), ("opus", 48_000, 1), ("mp3", 22_050, 1)]
     for shard in range(2):
         with tarfile.open(tmp_path / f"part-{shard}.tar", "w", format=tarfile.PAX_FORMAT) as tar:
             add(tar, "README.txt", b"of no one's making")
-            for number, (suffix, rate, channels) in enumerate(cases * 2):
+            for number, (suffix, rate, channels) in enumerate(cases):
                 key = f"voices/{shard}-{number}" if number else f"{'ü' * 60}/long-{shard}"
                 audio = encoded(suffix, number, rate, channels)
                 text = json.dumps({"recording": number // 2, "split": "train"}).encode()
@@ -130,6 +131,36 @@ def test_a_truncated_tar_gives_what_is_whole_and_says_so(made):
 
     assert 0 < found.shards[1].samples < 8
     assert "part-1.tar" in (folder / "rejected.jsonl").read_text()
+
+
+def test_a_label_that_is_no_text_is_left_out_and_the_index_can_be_read(made):
+    folder, _ = made
+    with tarfile.open(folder / "part-2.tar", "w") as tar:
+        add(tar, "half.wav", encoded("wav", 1, 16_000, 1))
+        add(tar, "half.json", b'{"label": "\\ud800"}')
+        add(tar, "whole.wav", encoded("wav", 1, 16_000, 1))
+        add(tar, "whole.json", b'{"label": "\\ud83d\\udc15"}')
+
+    found = index(folder, jobs=1, progress=silent)
+
+    assert found.totals.labels == {"🐕": 1}
+    assert '"part-2.tar/half.wav", "reason": "its JSON is broken"' in (
+        folder / "rejected.jsonl"
+    ).read_text(encoding="utf-8")
+
+
+def test_headers_of_a_gigabyte_are_listed_and_not_read(made):
+    folder, _ = made
+    header = tarfile.TarInfo("headers")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 30
+    with (folder / "part-2.tar").open("wb") as file:
+        file.write(header.tobuf(tarfile.USTAR_FORMAT))
+        file.truncate(header.size + 10_240)  # of holes: it takes no disk
+
+    assert index(folder, jobs=1, progress=silent).totals.clips == 16
+    told = (folder / "rejected.jsonl").read_text(encoding="utf-8")
+    assert "part-2.tar" in told
+    assert "more than 1048576 bytes of headers before a file" in told
 
 
 def test_a_tar_that_changed_after_it_was_indexed_is_refused(made):

@@ -53,6 +53,12 @@ def test_what_is_no_index_is_refused(copy, text):
         ('"rejected"', '"reject"', r"index\.json lacks totals\.rejected"),
         ('"sample_rate": 16000', '"sample_rate": "16 kHz"', "has sample_rate '16 kHz'"),
         ('"samples": 10', '"samples": null', r"has shards\.0\.samples 'None'"),
+        ('"sample_rate": 16000', '"sample_rate": 999999999', "has a sample_rate of 999999999 Hz"),
+        ('"sample_rate": 16000', '"sample_rate": 0', "has a sample_rate of 0 Hz"),
+        ('"codec": "flac"', '"codec": "../x"', r"has the codec '\.\./x'"),
+        ('"toy-000003.tar"', '""', "the shard '' has a name that is no plain file name of a tar"),
+        ('"toy-000003.tar"', '".."', r"the shard '\.\.' has a name that is no plain file name"),
+        ('"seconds": ', '"seconds": -', r"the shard 'toy.* has -[0-9.]+ seconds of sound"),
         ('"train": {', '"train": 3, "x": {', r"has totals\.splits\.train"),
     ],
 )
@@ -65,6 +71,37 @@ def test_a_field_that_is_renamed_absent_or_of_another_type_is_named(
 
     with pytest.raises(ValueError, match=words):
         reads(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("name", "", "no plain file name of a tar"),
+        ("name", "..", "no plain file name of a tar"),
+        ("name", "../toy-000000.tar", "no plain file name of a tar"),
+        ("name", "/etc/passwd", "no plain file name of a tar"),
+        ("name", "a\\b.tar", "no plain file name of a tar"),
+        ("bytes", 10**30, r"10 clips in 1000\d+ bytes"),
+        ("bytes", 511 * 10, "10 clips in 5110 bytes"),
+        ("bytes", -1, "a count below 0"),
+    ],
+)
+def test_a_shard_that_cannot_be_is_named(copy, field, value, words):
+    content = json.loads((copy / "index.json").read_text())
+    content["shards"][2][field] = value
+    (copy / "index.json").write_text(json.dumps(content))
+
+    with pytest.raises(ValueError, match=rf"index\.json: the shard .* has .*{words}.*build"):
+        Index.open(copy)
+
+
+def test_counts_of_which_there_cannot_be_so_many_are_refused(copy):
+    content = json.loads((copy / "index.json").read_text())
+    content["shards"][2] |= {"samples": 10**20, "splits": {"train": 10**20}, "bytes": 10**14}
+    (copy / "index.json").write_text(json.dumps(content))
+
+    with pytest.raises(ValueError, match=r"toy-000002\.tar' has 10+ clips in 10+ bytes"):
+        Index.open(copy)
 
 
 def test_a_truncated_tar_is_refused_when_opened(copy):

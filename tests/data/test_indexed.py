@@ -306,6 +306,27 @@ def test_another_clip_takes_the_place_of_a_corrupt_one(corrupt_folder, workers):
     assert stream.tally.take() == []
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_stand_in_is_of_no_recording_that_its_batch_hears(corrupt_folder, seed):
+    epoch = taken(stream_of(corrupt_folder, seed=seed), 5)
+
+    assert any(one for batch in epoch for one in batch.corrupt)
+    for batch in epoch:
+        of_itself = [
+            recording
+            for recording, corrupt in zip(batch.recordings, batch.corrupt, strict=True)
+            if corrupt is None
+        ]
+        for recording, corrupt in zip(batch.recordings, batch.corrupt, strict=True):
+            assert corrupt is None or recording not in of_itself
+
+
+def test_weights_that_no_epoch_can_have_are_refused(shards_folder, second_folder):
+    for weight in ("1e300", "3e8"):
+        with pytest.raises(ValueError, match=r"weights of data\.shards make an epoch of .*lower"):
+            stream_of(shards_folder, f"{second_folder}={weight}")
+
+
 def test_a_corrupt_clip_has_the_same_stand_in_wherever_the_stream_starts(corrupt_folder):
     whole = taken(stream_of(corrupt_folder), 10)
 

@@ -16,12 +16,15 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(pieces, "BLOCK", 5_000)
 
 
-@pytest.fixture(params=[("wav", 16_000, 1), ("flac", 44_100, 2), ("ogg", 8_000, 1)])
+@pytest.fixture(
+    params=[("wav", 16_000, 1), ("flac", 44_100, 2), ("ogg", 8_000, 1), ("opus", 48_000, 1)]
+)
 def file(request, tmp_path):
     kind, rate, channels = request.param
     noise = 0.5 * np.random.default_rng(0).standard_normal((2 * rate + 1, channels))
     path = tmp_path / f"a.{kind}"
-    soundfile.write(path, noise, rate)
+    coded = {"format": "OGG", "subtype": "OPUS"} if kind == "opus" else {}
+    soundfile.write(path, noise, rate, **coded)
     return path
 
 

@@ -1,9 +1,12 @@
 """Shards below an address: the same sound as in a folder, whatever the server does."""
 
+import errno
 import importlib.util
 import itertools
+import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,10 +87,36 @@ def test_s3_serves_shards(shards_folder, monkeypatch):
         bucket.put(f"{shards_folder}/", "corpora/toy/", recursive=True)
 
         found = epochs(stream_of("s3://corpora/toy", kept_megabytes=0))
+        lost: list[str] = []
+
+        def lose(paths: list[str], *_: object, **__: object) -> list[OSError]:
+            lost.extend(paths)
+            return [OSError("lost")] * len(paths)
+
+        stream = stream_of("s3://corpora/toy", kept_megabytes=0)
+        monkeypatch.setattr(stream.selections[0].index.place._system, "cat_ranges", lose)
+        again = epochs(stream)
     finally:
         running.stop()
 
     assert_same(found, epochs(stream_of(shards_folder)))
+    assert len(lost) == 35
+    assert_same(again, found)  # each read again, by itself
+
+
+def test_whole_clips_and_their_offsets_are_asked_for_together(server, monkeypatch):
+    stream = stream_of(server.address)
+    asked: list[int] = []
+    read = places.Remote.read_ranges
+
+    def counted(place: places.Remote, ranges: list[Range]) -> list[bytes]:
+        asked.append(len(ranges))
+        return read(place, ranges)
+
+    monkeypatch.setattr(places.Remote, "read_ranges", counted)
+
+    assert len(list(stream.whole_clips())) == 30
+    assert asked == [5, 30]
 
 
 def test_answers_that_break_off_lose_no_clip(server, shards_folder):
@@ -97,6 +126,29 @@ def test_answers_that_break_off_lose_no_clip(server, shards_folder):
 
     assert server.breaks == 0
     assert_same(found, epochs(stream_of(shards_folder), 2))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(
+    "spoils",
+    [
+        lambda body: body[: len(body) // 2],
+        lambda body: body[1:] + b"x",
+        lambda body: bytes([body[0] ^ 1]) + body[1:],
+    ],
+    ids=["short", "shifted", "a bit"],
+)
+def test_answers_that_are_spoilt_on_their_way_lose_no_clip(
+    server, shards_folder, tmp_path, cached, spoils
+):
+    settings = {"kept_megabytes": 0, "cache": str(tmp_path / "cache") if cached else ""}
+    server.spoils = spoils
+
+    found = epochs(stream_of(server.address, **settings))
+    again = epochs(stream_of(server.address, **settings))
+
+    assert_same(found, epochs(stream_of(shards_folder)))
+    assert_same(again, found)
 
 
 def test_a_server_that_comes_back_loses_no_clip(server, shards_folder, monkeypatch):
@@ -146,6 +198,7 @@ def test_a_server_without_ranges_says_what_to_do(server):
 
     with pytest.raises(ValueError, match=r"does not serve parts of files.*copy the shards"):
         epochs(stream)
+    assert not [name for name in server.requests if name.endswith(".tar")]  # whole ones would come
 
 
 def test_an_address_without_shards_says_so(server):
@@ -200,6 +253,40 @@ def test_the_cache_keeps_to_its_size_and_drops_the_oldest(tmp_path):
     assert held <= 0.11e6
     assert cache.get(names[-1]) == names[-1].encode() * 150
     assert cache.get(names[0]) is None
+
+
+def test_many_processes_that_begin_together_do_not_overfill_the_cache(tmp_path):
+    caches = [RangeCache(tmp_path, megabytes=0.1) for _ in range(12)]
+    most = 0
+
+    for number in range(600):
+        caches[number % 12].put(f"{number:064x}"[::-1], bytes(500))
+        most = max(most, sum(file.stat().st_size for file in tmp_path.glob("??/*")))
+
+    assert most < 0.15e6  # a twentieth each would be 0.16
+
+
+def test_a_cache_that_cannot_be_written_to_serves_all_the_same(tmp_path, monkeypatch):
+    cache = RangeCache(tmp_path, megabytes=1)
+    cache.put("ab" * 32, b"sound" * 100)
+
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuses)
+    for name in ("write_bytes", "mkdir", "unlink", "rename"):
+        monkeypatch.setattr(Path, name, refuses)
+    cache.put("cd" * 32, b"more")
+
+    assert cache.get("ab" * 32) == b"sound" * 100
+    assert cache.get("cd" * 32) is None
+
+
+def test_a_cache_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "cache").write_text("")
+
+    with pytest.raises(ValueError, match=r"data\.cache is .*cache, which is no folder"):
+        RangeCache(tmp_path / "cache", megabytes=1)
 
 
 def test_a_torn_file_in_the_cache_counts_as_none(tmp_path):

@@ -53,7 +53,7 @@ def test_a_report_counts_what_became_of_the_files(esc50, tmp_path, capsys):
         "there 5",
         "built 6 0.00 h",
         "rejected 3 cannot be decoded: 1, empty: 1, missing: 1",
-        "left out 2 files that the index does not name, or another serves",
+        "left out 2 files not in the index, not read, or for which another serves",
         "segments 4 of 1 longer clips",
     ]
     run("info", out)

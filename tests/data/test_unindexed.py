@@ -1,5 +1,6 @@
 """Tars without an index: every sample once a pass, shared out, in another order each pass."""
 
+import gzip
 import itertools
 import tarfile
 from collections import Counter
@@ -140,3 +141,20 @@ def test_whole_clips_are_the_first_of_a_pass(tars, shards_folder):
     )
     assert len(found) == 4 and all(len(one) in lengths for one in found)
     assert all(np.ptp(one.numpy()) == 0 for one in found)
+
+
+@pytest.mark.parametrize(("name", "size"), [("bomb.wav", 2**30 + 1), ("bomb.json", 2**20 + 1)])
+def test_a_tar_bomb_is_refused_before_it_is_read(shards_folder, tmp_path, name, size):
+    header = tarfile.TarInfo(name)
+    header.size = size
+    with gzip.open(tmp_path / "bomb.tar.gz", "wb") as file:
+        tar = (shards_folder / "toy-000000.tar").read_bytes()
+        file.write(tar[: tar.rindex(b"}") // 512 * 512 + 512])  # all but the tar's end
+        file.write(header.tobuf())
+    stream = stream_of(str(tmp_path / "bomb.tar.gz"))
+
+    [batch, *_] = taken(stream, 3)
+
+    [told] = {one for one in stream.tally.listed if one.kind == "tar"}
+    assert told.reason == f"{name} has {size} bytes"
+    assert set(batch.keys) <= TRAINING

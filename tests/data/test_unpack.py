@@ -5,6 +5,7 @@ import io
 import os
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -169,6 +170,22 @@ def test_a_bomb_is_refused_before_it_is_written(into, tmp_path, kind, monkeypatc
     with pytest.raises(ValueError, match="would unpack to more than 100000 bytes, 20 times its"):
         unpack([archive], into, progress=silent)
     assert everything(into) <= {"small"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_bomb_of_headers_is_refused_before_it_is_in_memory(into, tmp_path, kind):
+    header = tarfile.TarInfo("headers")
+    header.type, header.size = kind, 64 << 20
+    archive = tmp_path / "a.tar.gz"
+    with gzip.open(archive, "wb") as file:
+        file.write(header.tobuf(tarfile.USTAR_FORMAT) + bytes(header.size))
+        file.write(tarfile.TarInfo("a.wav").tobuf(tarfile.USTAR_FORMAT) + bytes(1024))
+
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"a\.tar\.gz has more than 1048576 bytes of headers"):
+        unpack([archive], into, progress=silent)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
 
 
 def test_a_bomb_of_many_members_is_refused(into, tmp_path, monkeypatch):

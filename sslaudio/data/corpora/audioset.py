@@ -2,7 +2,8 @@
 
 In:  ``{balanced_train,unbalanced_train,eval}_segments.csv``, ``class_labels_indices.csv``, and
      sound anywhere below ``audio/PART/`` or ``PART/`` (or ``audio/`` alone, for all parts), already
-     cut to its segment, named ``YTID``, ``YYTID`` or ``YTID_START_END`` with any suffix.
+     cut to its segment, named ``YTID``, ``YYTID`` or ``YTID_START_END``, with the suffix of any
+     kind of sound that is read.
 Out: one clip a row with its classes by display name, its part among its subsets, and its
      YouTube id as recording; eval tests, the others train.
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from sslaudio.data.corpora import tables
-from sslaudio.data.corpora.base import Clip, sound_files
+from sslaudio.data.corpora.base import Clip, sound_files, warn_of_unread
 
 CHOSEN = "chosen.txt"
 """Where a fraction was asked for, the YouTube ids that it chose: one a line, sorted, those whose
@@ -221,6 +222,7 @@ def _clips(root: Path, folders: dict[str, list[Path]], names: dict[str, str]) ->
             ]
         told = " or ".join(_table(root, part).name for part in parts)
         tables.warn_of_unlisted(set(paths) - serving, told)
+        warn_of_unread(places)
     return clips
 
 

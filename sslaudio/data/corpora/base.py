@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 """File names taken for sound, in any case of letters."""
+UNREAD = (".aac", ".aif", ".aiff", ".amr", ".m4a", ".mka", ".mp4", ".webm", ".wma")
+"""File names of sound that nothing here decodes."""
 SPLITS = ("train", "validation", "test", "noise")
 """Names a clip's ``split`` may have; ``noise`` is background noise that is nobody's clip."""
 
@@ -94,6 +96,16 @@ def warn_of_left_out(paths: Collection[Path], reason: str) -> None:
         warnings.warn(LeftOutWarning(words, len(paths)), stacklevel=3)
 
 
+def warn_of_unread(folders: Iterable[Path]) -> None:
+    """Say how many files below some folders hold sound that nothing here decodes."""
+    unread = [path for folder in folders for path in sound_files(folder, UNREAD)]
+    warn_of_left_out(
+        unread,
+        f"{', '.join(sorted({path.suffix.lower() for path in unread}))} is not read: convert them, "
+        f"to .flac say",
+    )
+
+
 def comparable(name: str) -> str:
     """A name as others are compared with it: an é may be written as one character or as two."""
     return unicodedata.normalize("NFC", name)
@@ -169,12 +181,12 @@ class Download:
         return sum(source.size_bytes for source in self.sources)
 
 
-def is_sound_file(path: Path) -> bool:
+def is_sound_file(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     """Whether a file's name says that it is sound; hidden files are not."""
-    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+    return path.name.lower().endswith(suffixes) and not path.name.startswith(".")
 
 
-def sound_files(folder: Path) -> list[Path]:
+def sound_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """Every sound file below a folder at any depth, sorted by path; hidden ones are left out.
 
     Linked folders are entered too, each folder once however many links lead there.
@@ -188,7 +200,7 @@ def sound_files(folder: Path) -> list[Path]:
             continue
         entered.add(real)
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [path for name in names if is_sound_file(path := Path(below, name))]
+        found += [path for name in names if is_sound_file(path := Path(below, name), suffixes)]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 

@@ -8,6 +8,7 @@ Out: one clip a row with what the row tells. Several may lie in one file.
 A row whose file is missing becomes a clip that the build rejects and lists.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def recognises(root: Path) -> bool:
 
 
 def build(config: Config, root: Path) -> list[Clip]:
-    """Every row's clip, sorted by path and start."""
+    """Every row's clip, sorted by path, start and length."""
     table = own_table.find(root)
     rows = tables.read(table)
     config.check(rows, "path_column")
@@ -59,7 +60,7 @@ def build(config: Config, root: Path) -> list[Clip]:
         _clip(config, row, path, source, recording, several)
         for row, path, source, recording in zip(rows, paths, sources, recordings, strict=True)
     ]
-    return _numbered(sorted(clips, key=lambda clip: (clip.source, clip.start_seconds)))
+    return _numbered(sorted(clips, key=_place))
 
 
 def _has_several(config: Config, rows: Sequence[Row]) -> bool:
@@ -104,6 +105,10 @@ def _clip(
         start_seconds=start,
         seconds=seconds,
     )
+
+
+def _place(clip: Clip) -> tuple[str, float, float]:
+    return clip.source, clip.start_seconds, math.inf if clip.seconds is None else clip.seconds
 
 
 def _numbered(clips: Sequence[Clip]) -> list[Clip]:

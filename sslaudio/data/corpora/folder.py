@@ -1,6 +1,6 @@
 """Any tree of sound files: a folder of one's own.
 
-In:  a folder with WAV, FLAC, OGG or MP3 files at any depth.
+In:  a folder with WAV, FLAC, OGG (Vorbis or Opus) or MP3 files at any depth.
 Out: one clip a file, all of split ``train``, sorted by path.
 """
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sslaudio.data.corpora.base import SUFFIXES, Clip, sound_files
+from sslaudio.data.corpora.base import SUFFIXES, Clip, sound_files, warn_of_unread
 
 LAYOUT = f"{', '.join(SUFFIXES)} at any depth"
 """What a folder is known by."""
@@ -37,6 +37,7 @@ def build(config: Config, root: Path) -> list[Clip]:
             f"{root} holds no sound files: looked for {LAYOUT}; "
             f"set --root to a folder that has some"
         )
+    warn_of_unread([root])
     return [_clip(path, root, config) for path in paths]
 
 

@@ -109,7 +109,7 @@ def _vocabulary(table: Path) -> dict[str, str]:
             f"ground truth"
         )
     rows = tables.read(table, ("label", "mid"), head=("index", "label", "mid"))
-    return {row["mid"]: row["label"] for row in rows if row["index"] != "index"}
+    return {row["mid"]: row["label"] for row in rows}
 
 
 def _part(root: Path, part: str, names: dict[str, str]) -> list[Clip]:

@@ -2,16 +2,17 @@
 
 In:  ``SessionN/dialog/EmoEvaluation/*.txt``, whose lines that begin with ``[`` name an utterance
      and its emotion, and ``SessionN/sentences/wav/DIALOGUE/UTTERANCE.wav``.
-Out: one clip a line with its emotion (none where the raters did not agree), session as fold,
-     dialogue as recording and speaker.
+Out: one clip a line with its emotion (none where the raters did not agree, or where it is none of
+     the four that are told apart), session as fold, dialogue as recording and speaker.
 
 A listed file that is missing becomes a clip whose path does not exist.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sslaudio.data.corpora.base import Clip, by_stem, is_sound_file, warn_of_left_out
 
@@ -29,6 +30,8 @@ EMOTIONS = {
     "xxx": None,
 }
 """The tables' codes and what they stand for; ``xxx`` is no agreement."""
+FOUR = {"ang": "angry", "exc": "happy", "hap": "happy", "neu": "neutral", "sad": "sad"}
+"""The classes that papers tell apart, by code: excited counts as happy."""
 LICENCE = "IEMOCAP release form (research only)"
 
 LAYOUT = "SessionN/dialog/EmoEvaluation"
@@ -54,7 +57,11 @@ _CURE = "restore the published file"
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to choose: the corpus tells all."""
+    """Which emotions are labels."""
+
+    emotions: Literal["four", "all"] = "four"
+    """``four``: angry, happy (excited too), neutral and sad; the others have no label. ``all``: as
+    published, excited apart."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,10 @@ def build(config: Config, root: Path) -> list[Clip]:
             f"{root} is not IEMOCAP: looked for {LAYOUT}; set --root to the folder that holds "
             f"Session1 to Session5"
         )
-    clips = [clip for folder, number in _sessions(root) for clip in _session(folder, number, root)]
+    names = FOUR if config.emotions == "four" else EMOTIONS
+    clips = [
+        clip for folder, number in _sessions(root) for clip in _session(folder, number, root, names)
+    ]
     if not clips:
         raise ValueError(
             f"{root}: no table of {LAYOUT} names an utterance; restore the published files"
@@ -92,7 +102,7 @@ def _sessions(root: Path) -> Iterator[tuple[Path, int]]:
             yield folder, int(told[1])
 
 
-def _session(folder: Path, number: int, root: Path) -> list[Clip]:
+def _session(folder: Path, number: int, root: Path, names: Mapping[str, str | None]) -> list[Clip]:
     turns = _read_turns(folder)
     sounds = sorted(folder.glob("sentences/wav/*/*"))
     sounds = [path for path in sounds if is_sound_file(path)]
@@ -104,7 +114,7 @@ def _session(folder: Path, number: int, root: Path) -> list[Clip]:
     clips = []
     for utterance, turn in turns.items():
         absent = folder / "sentences" / "wav" / turn.dialogue / f"{utterance}.wav"
-        clips.append(_clip(files.get(utterance, absent), turn, number, root))
+        clips.append(_clip(files.get(utterance, absent), turn, number, root, names))
     return clips
 
 
@@ -140,11 +150,13 @@ def _parse(line: str, where: str) -> tuple[str, _Turn]:
     return told["utterance"], _Turn(told["dialogue"], told["gender"], code)
 
 
-def _clip(path: Path, turn: _Turn, session: int, root: Path) -> Clip:
+def _clip(
+    path: Path, turn: _Turn, session: int, root: Path, names: Mapping[str, str | None]
+) -> Clip:
     return Clip(
         path,
         path.relative_to(root).as_posix(),
-        label=EMOTIONS[turn.code],
+        label=names.get(turn.code),
         fold=session,
         recording=turn.dialogue,
         speaker=f"Ses{session:02d}{turn.gender}",

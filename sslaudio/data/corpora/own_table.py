@@ -83,9 +83,11 @@ class Columns:
         return _as_spelt(row.table.parent / row.text(self.path_column))
 
     def place_of(self, row: Row) -> str:
-        """The file, and the second that the clip begins at, where several may lie in a file."""
-        start = row.text(self.start_column)
-        return self.file_of(row) + (f"#{start}" if start else "")
+        """The file, and the seconds between which the clip lies, where it is not all of it."""
+        start, end = (self._seconds(row, name) for name in (self.start_column, self.end_column))
+        if not start and end is None:
+            return self.file_of(row)
+        return f"{self.file_of(row)}#{start or 0.0}-{'' if end is None else end}"
 
     def span_of(self, row: Row) -> tuple[float, float | None]:
         """Where in its file the clip begins, and how long it is; None is to the file's end."""
@@ -184,7 +186,9 @@ def _is_table(path: Path) -> bool:
 
 
 def _told(columns: Columns, row: Row) -> dict[str, str]:
-    return row.cells | {columns.path_column: os.path.normpath(columns.path_of(row).absolute())}
+    """What a row tells besides its place, which may be written in several ways."""
+    place = (columns.path_column, columns.start_column, columns.end_column)
+    return {column: cell for column, cell in row.cells.items() if column not in place}
 
 
 def _as_spelt(path: Path) -> Path:

@@ -62,7 +62,8 @@ def read(table: Path, needed: Sequence[str] | None = None, head: Sequence[str] =
     Args:
         table: the file; ``.tsv`` is parted by tabs, any other name by commas.
         needed: columns that must be there, and that every row must reach to; None: all there are.
-        head: the columns' names, where the file does not tell them in its first line.
+        head: the columns' names, where the file does not tell them in its first line; a line that
+            begins with the first of them is no row.
 
     Raises:
         ValueError: a column is missing or there twice, a row ends early or has too many cells, a
@@ -76,7 +77,7 @@ def read(table: Path, needed: Sequence[str] | None = None, head: Sequence[str] =
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
             for cells in reader:
-                if not any(cells) or (head and cells[0].startswith("#")):
+                if not any(cells) or (head and (cells[0].startswith("#") or cells[0] == head[0])):
                     continue
                 if not columns:
                     columns = _columns(table, cells, needed or ())

@@ -3,7 +3,8 @@
 In:  a folder a language (``de``, ``German``, … in any case; ``SpeechCorpus`` is English) with
      submissions ``USER-YYYYMMDD-xyz/wav/NAME.wav`` (or ``flac/``), at once or below
      ``Trunk/Audio/Main/16kHz_16bit/`` as the repository has them.
-Out: one clip a file with its language, speaker and split, and the submission as recording.
+Out: one clip a file with its language's folder as label, speaker and split, and the submission as
+     recording.
 
 No split is published. Ours is by user name, the same in all languages, so that nobody is heard
 in two parts and a user who comes or goes moves nobody else. ``anonymous`` is many people: their
@@ -63,23 +64,25 @@ class Config:
 
 def recognises(root: Path) -> bool:
     """Whether a folder is this corpus as published."""
-    return any(next(_submissions(folder), None) for folder, _ in _language_folders(root))
+    return any(next(_submissions(folder), None) for folder, _, _ in _language_folders(root))
 
 
 def build(config: Config, root: Path) -> list[Clip]:
     """Every file of every submission, sorted by path."""
     submissions: dict[tuple[str, str], Path] = {}
-    clips, left_out, silent = [], [], []
-    for folder, language in _language_folders(root):
+    clips, left_out, silent, nameless = [], [], [], []
+    for folder, language, label in _language_folders(root):
         for submission in sorted(map(Path, _submissions(folder))):
             paths, others = _sounds(submission)
             name = comparable(submission.name)
             if submissions.setdefault((language, name), submission) != submission:
                 left_out += paths + others
                 continue
-            clips += [_clip(path, root, language, name) for path in paths]
+            clips += [_clip(path, root, language, label, name) for path in paths]
             left_out += others
             silent += [] if paths else [submission]
+        for other in _others(folder):
+            nameless += [path for paths in _sounds(other) for path in paths]
     if not clips:
         raise ValueError(
             f"{root} is not VoxForge: looked for {LAYOUT}; set --root to the folder that holds "
@@ -88,6 +91,7 @@ def build(config: Config, root: Path) -> list[Clip]:
     _warn_of_other_languages(root)
     _warn_of_empty(silent)
     warn_of_left_out(left_out, "another file of the name serves")
+    warn_of_left_out(nameless, "their folder is not named as a submission, USER-YYYYMMDD-xyz")
     return sorted(clips, key=lambda clip: clip.source)
 
 
@@ -104,12 +108,14 @@ def split_by_hash(user: str) -> str:
     return {8: "validation", 9: "test"}.get(tenth, "train")
 
 
-def _language_folders(root: Path) -> Iterator[tuple[Path, str]]:
-    """The folders that hold submissions, and their language."""
+def _language_folders(root: Path) -> Iterator[tuple[Path, str, str]]:
+    """The folders that hold submissions, their language, and the name of its (first) folder."""
+    labels: dict[str, str] = {}
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         language = _LANGUAGE_OF.get(comparable(folder.name).casefold())
         if language and folder.is_dir():
-            yield from ((folder / name, language) for name in _HOLDERS)
+            label = labels.setdefault(language, comparable(folder.name))
+            yield from ((folder / name, language, label) for name in _HOLDERS)
 
 
 def _submissions(folder: Path) -> Iterator[str]:
@@ -119,6 +125,12 @@ def _submissions(folder: Path) -> Iterator[str]:
             for entry in entries:
                 if _SUBMISSION.fullmatch(entry.name) and entry.is_dir():
                     yield entry.path
+
+
+def _others(folder: Path) -> list[Path]:
+    """Folders that hold sound as a submission does, and do not tell whose."""
+    others = {path.parent for name in _SOUNDS for path in folder.glob(f"*/{name}")}
+    return sorted(other for other in others if not _SUBMISSION.fullmatch(other.name))
 
 
 def _sounds(submission: Path) -> tuple[list[Path], list[Path]]:
@@ -133,13 +145,13 @@ def _sounds(submission: Path) -> tuple[list[Path], list[Path]]:
     return list(found.values()), left_out
 
 
-def _clip(path: Path, root: Path, language: str, submission: str) -> Clip:
+def _clip(path: Path, root: Path, language: str, label: str, submission: str) -> Clip:
     told = _SUBMISSION.fullmatch(submission)
     assert told is not None, "as _submissions chose it"
     return Clip(
         path,
         path.relative_to(root).as_posix(),
-        label=language,
+        label=label,
         split=split_by_hash(told["user"]),
         recording=submission,
         speaker=None if told["user"].casefold() == ANONYMOUS else f"{language} {told['user']}",

@@ -7,6 +7,7 @@ from miniatures import audioset as miniature
 
 from sslaudio.data.corpora import audioset
 from sslaudio.data.corpora.audioset import Config, build
+from sslaudio.data.corpora.base import LeftOutWarning
 
 
 @pytest.fixture
@@ -85,6 +86,15 @@ def test_a_broken_table_is_told(root, rows, words):
         build(Config(), root)
 
 
+def test_a_head_that_is_no_comment_is_no_row(root):
+    before = by_id(root)
+    table = root / "eval_segments.csv"
+    head = "YTID,start_seconds,end_seconds,positive_labels\n"
+    table.write_text(head + table.read_text().replace(miniature.COMMENTS, ""))
+
+    assert by_id(root) == before
+
+
 def test_files_that_serve_nobody_are_left_out_with_a_warning(root):
     kept = root / "audio" / "balanced_train" / "-train00001.wav"
     for name in ("-train00001_1_2.wav", "nobody.wav"):
@@ -94,6 +104,21 @@ def test_files_that_serve_nobody_are_left_out_with_a_warning(root):
         clips = by_id(root)
 
     assert clips["-train00001"].path == kept
+
+
+def test_files_that_nothing_decodes_are_counted_and_their_rows_missing(root):
+    (root / "eval" / "eval000000B.ogg").rename(root / "eval" / "eval000000B.m4a")
+
+    with pytest.warns(LeftOutWarning, match=r"1 files .* \.m4a is not read.*eval000000B\.m4a"):
+        clips = by_id(root)
+
+    assert not clips["eval000000B"].path.exists()
+
+
+def test_opus_is_found(root):
+    (root / "eval" / "eval000000B.ogg").rename(root / "eval" / "eval000000B.opus")
+
+    assert by_id(root)["eval000000B"].source == "eval/eval000000B.opus"
 
 
 def test_a_big_part_is_listed_by_one_scan(root, monkeypatch):

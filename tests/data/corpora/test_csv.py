@@ -106,6 +106,16 @@ def test_several_clips_of_one_file_have_keys_of_their_own_and_share_the_recordin
     np.testing.assert_array_equal(sound, whole[8_000:12_000])
 
 
+def test_clips_that_begin_together_are_several_and_one_written_otherwise_is_none(table):
+    lines = ["a.wav,x,0,1", "a.wav,y,0,0.5", "a.wav,z,,", "a.wav,x,0.0,1.00", "a.wav,z,0,"]
+
+    with pytest.warns(UserWarning, match="2 lines that repeat another are left out"):
+        clips = build(Config(), table("path,label,start,end", *lines))
+
+    told = [(clip.label, clip.start_seconds, clip.seconds, clip.part) for clip in clips]
+    assert told == [("y", 0.0, 0.5, "0000"), ("x", 0.0, 1.0, "0001"), ("z", 0.0, None, "0002")]
+
+
 def test_a_row_that_is_longer_than_a_segment_is_cut_in_its_bounds(table, tmp_path):
     root = table("path,label,start,end", "long.wav,a,1,3.5", "long.wav,b,5,")
     sounds(root.parent, "long.wav", seconds=7, rate=16_000)
@@ -163,6 +173,10 @@ def test_marks_and_line_ends_of_windows_and_hidden_tables_do_no_harm(table, tmp_
         (["file", "a.wav"], "no column 'path'; it has file: set --path-column"),
         (["path,split", "a.wav,holdout"], "line 2: .* or set --split-column to another"),
         (["path,label", "a.wav,x", "a.wav,y"], "line 3: a.wav is in line 2 too"),
+        (
+            ["path,label,start", "a.wav,x,1", "a.wav,y,1.0"],
+            r"line 3: a\.wav#1\.0- is in line 2 too",
+        ),
         (["path,start,end", "a.wav,2,1"], "line 2: the clip ends at 1 s, not after"),
         (["path"], "lists no clips"),
     ],

@@ -1,5 +1,6 @@
 import pytest
 
+from sslaudio.data.corpora.base import LeftOutWarning
 from sslaudio.data.corpora.folder import Config, build
 from sslaudio.data.progress import silent
 from sslaudio.data.shards import build as build_shards
@@ -14,6 +15,16 @@ def test_every_sound_at_any_depth_in_stable_order(write_sounds):
 
     assert [clip.source for clip in clips] == ["a.flac", "b/1.mp3", "b/2.WAV", "z/deep/er/c.Ogg"]
     assert {(clip.split, clip.label) for clip in clips} == {("train", None)}
+
+
+def test_sound_of_kinds_that_are_not_read_is_counted(write_sounds):
+    root = write_sounds("a.wav")
+    for name in ("b.M4A", "c/d.webm", "c/.e.m4a", "f.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"sound")
+
+    with pytest.warns(LeftOutWarning, match=r"2 .*since \.m4a, \.webm is not read: conv.*b\.M4A"):
+        assert [clip.source for clip in build(Config(), root)] == ["a.wav"]
 
 
 def test_the_parent_folder_is_the_label_if_asked(write_sounds):

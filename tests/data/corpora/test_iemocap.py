@@ -39,7 +39,7 @@ def iemocap(write_sounds):
 
 
 def test_the_tables_tell_emotion_session_dialogue_and_speaker(iemocap):
-    clips = build(Config(), iemocap)
+    clips = build(Config("all"), iemocap)
 
     told = [(c.path.stem[-4:], c.label, c.fold, c.recording, c.speaker) for c in clips]
     assert told == [
@@ -47,6 +47,18 @@ def test_the_tables_tell_emotion_session_dialogue_and_speaker(iemocap):
         ("M000", "frustrated", 2, "Ses02M_script01_1", "Ses02M"),
         ("M001", None, 2, "Ses02M_script01_1", "Ses02M"),
     ]
+
+
+def test_of_four_classes_excited_is_happy_and_the_others_have_no_label(iemocap):
+    codes = ["ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur", "xxx"]
+    turns = [turn(f"Ses02F_impro05_F{n:03}", code) for n, code in enumerate(codes)]
+    table(iemocap, 2, "Ses02F_impro05", *turns)
+
+    clips = [clip for clip in build(Config(), iemocap) if clip.recording == "Ses02F_impro05"]
+
+    labels = {codes[int(clip.path.stem[-3:])]: clip.label for clip in clips}
+    told = {"ang": "angry", "exc": "happy", "hap": "happy", "neu": "neutral", "sad": "sad"}
+    assert labels == dict.fromkeys(codes) | told
 
 
 def test_hidden_files_and_the_raters_own_folders_are_not_read(iemocap):
@@ -117,7 +129,7 @@ def test_every_code_of_the_tables_has_its_word(tmp_path):
         *(turn(f"Ses01F_impro01_F{place:03d}", code) for place, code in enumerate(codes)),
     )
 
-    labels = Counter(clip.label for clip in build(Config(), tmp_path))
+    labels = Counter(clip.label for clip in build(Config("all"), tmp_path))
 
     assert len(labels) == 11
     assert labels[None] == 1

@@ -1,5 +1,8 @@
+import unicodedata
+
 import pytest
 
+from sslaudio.data.corpora.base import LeftOutWarning
 from sslaudio.data.corpora.voxforge import Config, build, recognises, split_by_hash
 
 
@@ -8,7 +11,7 @@ def test_the_folders_tell_language_user_and_submission(write_sounds):
 
     (clip,) = build(Config(), root)
 
-    assert clip.label == "German"
+    assert clip.label == "de"
     assert clip.speaker == "German ralf-herzog"
     assert clip.recording == "ralf-herzog-20080425-acs"
     assert clip.licence == "GPL-3.0"
@@ -30,14 +33,15 @@ def test_the_folders_tell_language_user_and_submission(write_sounds):
 def test_a_language_goes_by_several_names_in_any_case(write_sounds, folder, language):
     (clip,) = build(Config(), write_sounds(f"{folder}/ada-20080425-acs/flac/a.flac"))
 
-    assert clip.label == language
+    assert clip.label == unicodedata.normalize("NFC", folder)
+    assert clip.speaker == f"{language} ada"
 
 
 def test_the_repositorys_own_folders_serve(write_sounds):
     root = write_sounds("it/Trunk/Audio/Main/16kHz_16bit/ada-20080425-acs/wav/a.wav")
 
     assert recognises(root)
-    assert [clip.label for clip in build(Config(), root)] == ["Italian"]
+    assert [clip.label for clip in build(Config(), root)] == ["it"]
 
 
 def test_anonymous_is_nobody_and_trains(write_sounds):
@@ -138,4 +142,15 @@ def test_a_submission_in_two_folders_of_a_language_is_one(write_sounds):
     with pytest.warns(UserWarning, match="1 files are left out, since another file"):
         clips = build(Config(), root)
 
-    assert sorted(clip.label for clip in clips) == ["English", "German"]
+    assert sorted(clip.label for clip in clips) == ["English", "de"]
+
+
+def test_folders_that_do_not_tell_a_user_are_counted(write_sounds):
+    root = write_sounds(
+        "de/ada-20080425-acs/wav/a.wav", "de/my_takes/wav/a.wav", "de/my_takes/flac/b.flac"
+    )
+
+    with pytest.warns(LeftOutWarning, match=r"2 .*not named as a submission.*my_takes/flac/b\."):
+        clips = build(Config(), root)
+
+    assert [clip.speaker for clip in clips] == ["German ada"]
