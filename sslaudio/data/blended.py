@@ -43,7 +43,10 @@ class BlendedStream(ExactStream):
     def told(self) -> str:
         """What there is beside procedural sound."""
         share = f"{1 - self.others / self.config.batch:.0%} of each batch procedural sound"
-        return f"{self.real.told}; {share}" if self.real else "procedural sound alone"
+        if self.real:
+            return f"{self.real.told}; {share}"
+        unheard = ", ".join(self.config.shards)
+        return "procedural sound alone" + (f"; nothing of {unheard}" if unheard else "")
 
     def expected(self) -> list[int] | None:
         """Clips that an epoch has of each corpus that ends."""

@@ -36,8 +36,8 @@ class Config:
     once before any comes again."""
     procedural: float = 0.0
     """Share of each batch that is procedural sound, made when it is heard and never twice
-    (sslaudio/data/procedural), in whole clips; with 1 nothing else is heard and no shards are
-    needed."""
+    (sslaudio/data/procedural), in whole clips; with 1 nothing else is heard, whatever ``shards``
+    names."""
     batch: int = 128
     """Clips an optimiser step, over all ranks and accumulation."""
     clip_seconds: float = 1.0
@@ -68,11 +68,6 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.procedural <= 1:
             raise ValueError(f"data.procedural is {self.procedural:g}; it is a share, 0 to 1")
-        if self.procedural == 1 and self.shards:
-            raise ValueError(
-                "data.procedural is 1, so that data.shards would never be heard; set one lower, or "
-                "leave the other out"
-            )
         if self.batch < 1:
             raise ValueError(f"data.batch is {self.batch}; set it to 1 or more")
         if not 0 < self.clip_seconds < math.inf:

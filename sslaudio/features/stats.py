@@ -84,7 +84,8 @@ def of_shards(data: Data, features: Config, most: int | None = None) -> Statisti
         most: clips to measure at most, spread evenly over all; None for all.
     """
     front_end = plain(features)
-    clips = stream_for(data)(replace(data, batch=1), sample_rate=features.sample_rate, seed=0)
+    any_size = data if data.procedural else replace(data, batch=1)  # a share is of a batch
+    clips = stream_for(data)(any_size, sample_rate=features.sample_rate, seed=0)
     with progress.shown("statistics of the pictures", clips.whole_count(most)) as advance:
 
         def batches() -> Iterable[tuple[Tensor, Tensor]]:
