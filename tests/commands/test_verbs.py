@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import sslaudio
+from sslaudio.cli import main
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--data.batch", "16", "--training.steps", "2", "--training.warmup_steps", "1"]
@@ -168,7 +169,7 @@ def test_stats_print_a_recipes_yaml(shards: Path):
     assert -16 < printed["mean"] < 5 and 0 < printed["std"] < 10
 
 
-def test_bad_input_is_one_line_and_exit_2(shards, pretrained, sounds, tmp_path):
+def test_bad_input_is_one_line_and_exit_2(shards, pretrained, sounds, tmp_path, capsys):
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "config.json").write_text((pretrained / "config.json").read_text())
@@ -197,12 +198,11 @@ def test_bad_input_is_one_line_and_exit_2(shards, pretrained, sounds, tmp_path):
     }  # fmt: skip
 
     for said, words in cases.items():
-        result = call(*words)
-        lines = [
-            line for line in result.stderr.strip().splitlines() if "process(es) on" not in line
-        ]
-        assert result.returncode == 2, (words, result.stderr)
-        assert said in lines[-1] and len(lines) == 1, (said, result.stderr)
+        status = main(list(map(str, words)))
+        told = capsys.readouterr().err
+        lines = [line for line in told.strip().splitlines() if "process(es) on" not in line]
+        assert status == 2, (words, told)
+        assert said in lines[-1] and len(lines) == 1, (said, told)
 
 
 def test_the_launcher_runs_the_entry_from_a_bare_checkout(shards, tmp_path):
