@@ -1,7 +1,6 @@
 """Filters and courses that move in time: what every procedural sound is made with."""
 
 import numpy as np
-import scipy.fft
 from jaxtyping import Float32, Float64
 
 Sound = Float32[np.ndarray, "samples"]
@@ -36,9 +35,9 @@ def filtered(sound: Sound, gains: Float64[np.ndarray, "columns bins"]) -> Sound:
     padded = np.zeros((len(gains) + 1) * HOP, np.float32)
     padded[HOP : HOP + len(sound)] = sound
     frames = np.lib.stride_tricks.sliding_window_view(padded, 2 * HOP)[::HOP]
-    spectra = scipy.fft.rfft(frames * _WINDOW, axis=1)
+    spectra = np.fft.rfft(frames * _WINDOW, axis=1)
     spectra *= gains.astype(np.float32)
-    shaped = scipy.fft.irfft(spectra, axis=1) * _WINDOW
+    shaped = np.fft.irfft(spectra, axis=1) * _WINDOW
     out = np.zeros((len(gains) + 1, HOP), np.float32)
     out[:-1] += shaped[:, :HOP]
     out[1:] += shaped[:, HOP:]

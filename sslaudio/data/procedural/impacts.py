@@ -1,7 +1,6 @@
 """Impacts: things that are struck and ring, in the modes of a bar, a plate, a bottle, wood."""
 
 import numpy as np
-import scipy.signal
 
 from sslaudio.data.procedural.filters import Sound, at_peak, between
 
@@ -28,6 +27,8 @@ def _strike(strikes: Sound, at: int, force: float, hardness: int) -> None:
 
 def _ringing(random: np.random.Generator, strikes: Sound, rate: int) -> Sound:
     """The strikes through resonances; high ones die sooner."""
+    from scipy.signal import lfilter  # half a second, which no other sound is to wait for
+
     lowest, stretch = between(random, 100, 2000), random.uniform(0.7, 2.0)
     longest, damping = between(random, 0.01, 1.0), random.uniform(0, 1.5)
     out = strikes * np.float32(random.uniform(0, 0.3))
@@ -39,5 +40,5 @@ def _ringing(random: np.random.Generator, strikes: Sound, rate: int) -> Sound:
         radius = np.exp(-1 / (seconds * rate))
         ring = [1.0, -2 * radius * np.cos(2 * np.pi * pitch / rate), radius**2]
         gain = random.uniform(0.2, 1) * np.sin(2 * np.pi * pitch / rate)
-        out += scipy.signal.lfilter([gain], ring, strikes).astype(np.float32)
+        out += lfilter([gain], ring, strikes).astype(np.float32)
     return out

@@ -1,7 +1,6 @@
 """Rooms: what walls send back, early and one by one, late and all at once."""
 
 import numpy as np
-import scipy.fft
 
 from sslaudio.data.procedural.filters import Sound, at_peak, between
 
@@ -20,7 +19,7 @@ def in_a_room(random: np.random.Generator, sound: Sound, rate: int) -> Sound:
     answer = np.convolve(answer, dull ** np.arange(16), "same")
     early = (random.uniform(0.001, 0.05, 6) * rate).astype(int)
     answer[early[early < length]] += random.uniform(-3, 3, int((early < length).sum()))
-    size = scipy.fft.next_fast_len(len(sound) + length, real=True)
-    spectrum = scipy.fft.rfft(sound, size) * scipy.fft.rfft(answer.astype(np.float32), size)
-    wet = at_peak(scipy.fft.irfft(spectrum, size)[: len(sound)])
+    size = 1 << (len(sound) + length - 1).bit_length()
+    spectrum = np.fft.rfft(sound, size) * np.fft.rfft(answer.astype(np.float32), size)
+    wet = at_peak(np.fft.irfft(spectrum, size)[: len(sound)])
     return sound + wet * np.float32(between(random, 0.05, 1.0))
