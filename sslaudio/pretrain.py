@@ -28,8 +28,6 @@ from sslaudio import models
 from sslaudio import recipe as recipes
 from sslaudio.backbones.encoder import Encoder
 from sslaudio.data import overlap, synth
-from sslaudio.data.blended import BlendedStream
-from sslaudio.data.indexed import ShardStream
 from sslaudio.data.streams import stream_for
 from sslaudio.downstream.live import Probe
 from sslaudio.features.front_end import FrontEnd
@@ -267,11 +265,9 @@ def _train(loop: Loop, recipe: recipes.Pretrain, resumed: Path | None, init: Pat
 
 def _save_heard(loop: Loop, init: Path | None) -> None:
     """Write down which recordings this run hears, and those before it."""
-    stream = loop.stream.real if isinstance(loop.stream, BlendedStream) else loop.stream
-    selections = stream.selections if isinstance(stream, ShardStream) else []
     found = {
         kind: torch.from_numpy(marks.view("int64"))
-        for kind, marks in overlap.heard(selections).items()
+        for kind, marks in overlap.heard(loop.stream.selections).items()
     }
     for kind, marks in (runs.read_heard(init) if init else {}).items():
         found[kind] = torch.cat([found.get(kind, marks[:0]), marks]).unique()

@@ -38,6 +38,7 @@ class BlendedStream(ExactStream):
         self.real = self._shards() if self.others else None
         """The stream of the other clips."""
         self.names = self.real.names if self.real else ["procedural"]
+        self.selections = self.real.selections if self.real else []
 
     @property
     def told(self) -> str:
@@ -54,7 +55,7 @@ class BlendedStream(ExactStream):
 
     def epoch(self, position: int) -> int:
         """The epoch of the shards; procedural sound has one."""
-        return self.real.epoch(int(self._among(np.array([position]))[1][0])) if self.real else 0
+        return self.real.epoch(int(self._others_before(np.array(position)))) if self.real else 0
 
     def read(self, positions: Int64[np.ndarray, "clips"]) -> Batch:
         """The clips at some positions, decoded or made."""
@@ -102,11 +103,14 @@ class BlendedStream(ExactStream):
         self, positions: Int64[np.ndarray, "clips"]
     ) -> tuple[Bool[np.ndarray, "clips"], Int64[np.ndarray, "clips"]]:
         """Which positions the shards fill, and each one's place among those of its kind."""
+        before = self._others_before(positions)
+        is_other = self._others_before(positions + 1) > before
+        return is_other, np.where(is_other, before, positions - before)
+
+    def _others_before(self, positions: Int64[np.ndarray, "*any"]) -> Int64[np.ndarray, "*any"]:
+        """Clips of the shards that stand before some positions."""
         batch, row = np.divmod(positions, self.config.batch)
-        before = row * self.others // self.config.batch
-        is_other = (row + 1) * self.others // self.config.batch > before
-        made = batch * (self.config.batch - self.others) + row - before
-        return is_other, np.where(is_other, batch * self.others + before, made)
+        return batch * self.others + row * self.others // self.config.batch
 
     def _count(self, positions: Int64[np.ndarray, "clips"], batch: Batch) -> None:
         if self.real:

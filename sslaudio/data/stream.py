@@ -13,7 +13,7 @@ micro-batch ``a`` of rank ``r`` is part ``a * ranks + r``.
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from sslaudio.data.loader import read_ahead
-from sslaudio.data.selection import Split
+from sslaudio.data.selection import Selection, Split
 from sslaudio.data.tally import Corrupt, Tally
 
 
@@ -143,6 +143,8 @@ class Stream(ABC):
 
     names: list[str]
     """The corpora, as counts are told of them."""
+    selections: Sequence[Selection] = ()
+    """What is heard of folders with an index."""
 
     def __init__(
         self,

@@ -151,6 +151,11 @@ def test_shares_of_a_batch_are_whole_and_the_shards_are_heard_once(
     alone = stream_of([shards_folder], batch=5)
     assert real == keys(alone.batches(), steps)
     assert sum(s.tally.epoch(0).sum() for s in streams) == clips
+    # Five of eight clips are the shards': 30 of them are six batches, 6 * 8 positions.
+    assert (clips, [streams[0].epoch(place) for place in (0, 40, 47, 48, 95, 96)]) == (
+        30,
+        [0, 0, 0, 1, 1, 2],
+    )
 
 
 def test_it_goes_on_from_any_position(shards_folder):

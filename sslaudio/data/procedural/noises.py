@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from sslaudio.data.procedural.filters import (
+    HOP,
     Course,
     Sound,
     at_peak,
@@ -40,7 +41,7 @@ def _bands(
 def _loudness(random: np.random.Generator, times: int, rate: int) -> Course:
     if random.random() < 0.4:
         turns = np.cumsum(between(random, 1, 30) * 2.0 ** (0.3 * wander(random, times, 4)))
-        turns *= 256 / rate
+        turns *= HOP / rate
         pulse = 0.5 + 0.5 * np.cos(2 * np.pi * (turns + random.random()))
         return pulse ** between(random, 0.5, 8)
     return 10 ** (random.uniform(0, 1) * wander(random, times, int(random.integers(1, 12))))

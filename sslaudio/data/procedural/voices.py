@@ -29,19 +29,19 @@ def voice(random: np.random.Generator, samples: int, rate: int) -> Sound:
     syllables = max(1, round(seconds * random.uniform(2.0, 7.0)))
     times = columns(samples)
     voiced, hissed = _loudness(random, times, syllables)
-    buzz = _buzz(_pitch(random, samples, syllables), rate)
+    buzz = _buzz(_pitch(random, samples, syllables, rate), rate)
     breath = random.standard_normal(samples, np.float32) * np.float32(0.3)
     mouth = _mouth(random, times, syllables, rate)
     vowels = filtered(buzz + breath * np.float32(random.uniform(0, 0.3)), mouth * voiced[:, None])
     return vowels + filtered(breath, _hiss(random, times, syllables, rate) * hissed[:, None])
 
 
-def _pitch(random: np.random.Generator, samples: int, syllables: int) -> Course:
+def _pitch(random: np.random.Generator, samples: int, syllables: int, rate: int) -> Course:
     """Hz, sample by sample: a tune over the syllables, and a tremble."""
     base = between(random, 80, 500)
     tune = random.uniform(0.05, 0.5) * wander(random, samples, syllables)
     tremble = random.uniform(0, 0.03) * np.sin(
-        np.linspace(0, 2 * np.pi * random.uniform(2, 7) * samples / 16_000, samples)
+        np.linspace(0, 2 * np.pi * random.uniform(2, 7) * samples / rate, samples)
     )
     return base * 2.0 ** (tune + tremble)
 
